@@ -1,0 +1,1 @@
+"""What make calls: a module a verb, each with `main(arguments)`; `python -m scripts VERB` runs one."""

@@ -1,0 +1,103 @@
+"""Builds the images that are missing: the base first, then the stages side by side."""
+
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from scripts import images
+from scripts.docker import docker
+from scripts.project import LOCAL, UserError
+
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+
+
+def on_this_machine() -> dict[str, str]:
+    """The images here that are made from the Python image in use: id by tag."""
+    python = f"label=pipeline.python={os.environ['PYTHON_IMAGE']}"
+    listed = docker("image", "ls", "--filter", python, "--format", "{{.Repository}}:{{.Tag}} {{.ID}}")
+    return dict(line.split() for line in listed.splitlines())
+
+
+@contextmanager
+def package_index() -> Iterator[list[str]]:
+    """Options that tell a build's uv of the shell's PIP_ variables, as a secret that no image keeps."""
+    given = {
+        "index-url": os.environ.get("PIP_INDEX_URL"),
+        "extra-index-url": os.environ.get("PIP_EXTRA_INDEX_URL", "").split(),
+        "allow-insecure-host": os.environ.get("PIP_TRUSTED_HOST", "").split(),
+    }
+    lines = [f"{key} = {json.dumps(value)}" for key, value in given.items() if value]
+    if not lines:
+        yield []
+        return
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+        file.write("[pip]\n" + "\n".join(lines) + "\n")
+        file.flush()
+        yield ["--secret", f"id=uv.toml,src={file.name}"]
+
+
+def build(image: images.Image, base: images.Image) -> None:
+    """Builds `image` from its sources alone. Raises UserError with the end of Docker's output where that fails."""
+    python = os.environ["PYTHON_IMAGE"]
+    arguments = {"RUNNER_IMAGE": os.environ["RUNNER_IMAGE"]}
+    arguments |= {"PYTHON_IMAGE": python} if image is base else {"BASE_IMAGE": base.tag}
+    arguments |= {name: os.environ[name] for name in PROXIES if name in os.environ}
+    command = ["docker", "buildx", "build", "--builder", "default", "--progress", "plain", "--pull=false"]
+    command += [
+        "--tag",
+        image.tag,
+        "--tag",
+        claim(image),
+        "--label",
+        f"pipeline.image={image.name}",
+        "--label",
+        f"pipeline.python={python}",
+    ]
+    for name, value in arguments.items():
+        command += ["--build-arg", f"{name}={value}"]
+    log = LOCAL / "logs" / f"build-{image.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    print(f"building {image.tag} ...", flush=True)
+    with package_index() as options, log.open("wb") as output:
+        done = subprocess.run([*command, *options, "-"], input=image.context(), stdout=output, stderr=output)
+    if done.returncode:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+        raise UserError(
+            f"the image of stages/{image.name} could not be built; its log ends in:\n{tail}\n"
+            f"error: stages/{image.name} could not be built: correct its Dockerfile or requirements.txt "
+            f"(whole log: {log.relative_to(Path.cwd())})"
+        )
+    print(f"built {image.tag} in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def ensure(wanted: Mapping[str, images.Image]) -> list[str]:
+    """Builds those of `wanted` that this machine lacks; the names of those built."""
+    base = wanted[images.BASE]
+    ids = on_this_machine()
+    todo = [image for image in wanted.values() if image.tag not in ids]
+    if base in todo:
+        build(base, base)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        list(pool.map(lambda image: build(image, base), [image for image in todo if image is not base]))
+    for image in wanted.values():
+        if image not in todo and ids.get(claim(image)) != ids[image.tag]:
+            docker("tag", image.tag, claim(image))
+    return [image.name for image in todo]
+
+
+def claim(image: images.Image) -> str:
+    """A second tag that says that this clone uses `image`, so that clean-all in another clone leaves it."""
+    return f"stages/clone-{os.environ['CLONE']}:{image.name}"
+
+
+def main(arguments: list[str]) -> None:
+    wanted = images.load()
+    built = ensure(wanted)
+    print(f"{len(wanted)} images are at hand, {len(built)} of them built now")

@@ -1,0 +1,149 @@
+"""The environment that everything in the runner works in: .env, the shell's variables, and what follows from them.
+
+This is the only reader of .env: Docker's and Compose's own parsers would take quotes, # and $ for something else.
+"""
+
+import difflib
+import json
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+from scripts import images
+from scripts.project import LOCAL, ROOT, UserError
+
+LIMITS = ("MEMORY", "CPUS", "PIDS")
+LOCAL_MLFLOW = "http://mlflow:5000"
+DAGSHUB = ("DAGSHUB_USER_NAME", "DAGSHUB_TOKEN", "MLFLOW_TRACKING_URI")
+
+
+def read_dotenv(path: Path) -> dict[str, str]:
+    """The variables of a .env file, none if there is no such file; nothing in a value is expanded."""
+    if not path.exists():
+        return {}
+    return {
+        key: value or "" for key, value in dotenv_values(stream=StringIO(path.read_text()), interpolate=False).items()
+    }
+
+
+def settings(
+    defaults: Mapping[str, str], dotenv: Mapping[str, str], shell: Mapping[str, str], stages: list[str]
+) -> dict[str, str]:
+    """The value of each setting: the shell's, or .env's, or the default of .env.example; an empty one counts as none.
+
+    Raises UserError for a variable of .env that .env.example does not know (a limit of one stage aside).
+    """
+    names = [*defaults, *(f"{prefix(stage)}_{limit}" for stage in stages for limit in LIMITS)]
+    for name in dotenv:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            meant = f"did you mean {near[0]}?" if near else "remove it"
+            raise UserError(f".env sets {name}, which nothing reads; expected a variable of .env.example: {meant}")
+    found = {name: shell.get(name) or dotenv.get(name) or defaults.get(name, "") for name in names}
+    return {name: value for name, value in found.items() if value}
+
+
+def prefix(stage: str) -> str:
+    """How a stage's name begins its variables: `my-stage` -> `MY_STAGE`."""
+    return stage.upper().replace("-", "_")
+
+
+def limits(given: Mapping[str, str], stages: list[str]) -> dict[str, str]:
+    """The limits of every stage by variable: its own (`TRAIN_MEMORY`) or else the common one (`STAGE_MEMORY`)."""
+    return {
+        f"{prefix(stage)}_{limit}": given.get(f"{prefix(stage)}_{limit}") or given[f"STAGE_{limit}"]
+        for stage in stages
+        for limit in LIMITS
+    }
+
+
+def tracking(given: Mapping[str, str]) -> dict[str, str]:
+    """MLflow's and the remote's variables: DagsHub's with its three settings, another server's, or the local one's.
+
+    Raises UserError where only some of DagsHub's settings are there: never a silent fall to local.
+    """
+    token, user = given.get("DAGSHUB_TOKEN"), given.get("DAGSHUB_USER_NAME")
+    uri = given.get("MLFLOW_TRACKING_URI", "")
+    if not (token or user):
+        if urlsplit(uri).hostname == "dagshub.com" and "MLFLOW_TRACKING_PASSWORD" not in given:
+            raise UserError(
+                "MLFLOW_TRACKING_URI is DagsHub's, but DAGSHUB_USER_NAME and DAGSHUB_TOKEN are empty; set them"
+            )
+        return {"MLFLOW_TRACKING_URI": uri or LOCAL_MLFLOW}
+    missing = [name for name in DAGSHUB if not given.get(name)]
+    if missing:
+        raise UserError(
+            f"DagsHub is half configured in .env: {', '.join(missing)} missing; "
+            f"expected all of {', '.join(DAGSHUB)} or none: set what is missing"
+        )
+    match = re.fullmatch(r"(https?://[^/]+/[^/]+/[^/]+)\.mlflow/?", uri)
+    if not match:
+        raise UserError(f"MLFLOW_TRACKING_URI is {uri}; expected https://dagshub.com/<owner>/<repo>.mlflow: correct it")
+    found = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": token}
+    if not given.get("DVC_REMOTE_URL"):
+        found |= {"DVC_REMOTE_URL": "s3://dvc", "AWS_ENDPOINT_URL": f"{match[1]}.s3"}
+        found |= {"AWS_ACCESS_KEY_ID": token, "AWS_SECRET_ACCESS_KEY": token}
+    return {name: str(value) for name, value in found.items()}
+
+
+def is_local(environ: Mapping[str, str]) -> bool:
+    """Whether runs are tracked by this clone's own MLflow server."""
+    return environ["MLFLOW_TRACKING_URI"] == LOCAL_MLFLOW
+
+
+def registry(params: Mapping[str, Any]) -> str:
+    """The sections of params.yaml that publishing reads, as JSON for the variable REGISTRY."""
+    try:
+        mlflow, promotion = params["mlflow"], params["promotion"]
+        return json.dumps(
+            {
+                "experiment": str(mlflow["experiment"]),
+                "model": str(mlflow["model"]),
+                "min_improvement": float(promotion["min_improvement"]),
+            }
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"params.yaml: {error} in the sections mlflow and promotion; expected mlflow.experiment, mlflow.model and "
+            "the number promotion.min_improvement: 'git diff params.yaml' shows what was changed"
+        ) from None
+
+
+def load() -> dict[str, str]:
+    """The environment to work in: the process's own, settled by .env and .env.example, with all that dvc.yaml names.
+
+    REGISTRY and GIT_COMMIT, which only a run needs, are added by `for_a_run`.
+    """
+    stages = images.stage_names()
+    defaults = read_dotenv(ROOT / ".env.example")
+    given = settings(defaults, read_dotenv(ROOT / ".env"), os.environ, stages)
+    clone = os.environ["CLONE"]
+    inherited = {name: value for name, value in os.environ.items() if name not in defaults}
+    return (
+        inherited
+        | given
+        | limits(given, stages)
+        | tracking(given)
+        | {
+            "STAGE_USER": f"{os.getuid()}:{os.getgid()}",
+            "MLFLOW_NETWORK": f"pipeline-{clone}",
+            "COMPOSE_PROJECT_NAME": f"pipeline-{clone}",
+            "LOCAL": str(LOCAL),
+            # Some S3 servers refuse the checksums that botocore adds of late.
+            "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
+            "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
+        }
+    )
+
+
+def for_a_run(params: Mapping[str, Any]) -> dict[str, str]:
+    """What a stage that publishes needs beyond `load`: the registry's settings and the commit at hand."""
+    commit = subprocess.run(["git", "rev-parse", "--verify", "--quiet", "HEAD"], capture_output=True, text=True)
+    return {"REGISTRY": registry(params), "GIT_COMMIT": commit.stdout.strip() or "none"}

@@ -1,0 +1,21 @@
+"""Where things are, and the error that a user can act on."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCAL = ROOT / ".local"
+"""This machine's own: MLflow's database and artifacts, the default DVC remote, logs. Git-ignored."""
+
+
+class UserError(Exception):
+    """A mistake that its reader can mend: the text is one sentence of what, found, expected, what to do next."""
+
+
+def write_if_changed(path: Path, text: str) -> bool:
+    """Puts `text` into `path` in one step, unless it holds that already; tells whether it wrote."""
+    if path.exists() and path.read_text() == text:
+        return False
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text)
+    part.replace(path)
+    return True

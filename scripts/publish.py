@@ -1,0 +1,145 @@
+"""Publishes what the pipeline made: train's part if it never happened, then what exists only when all stages ended.
+
+The receipt is in the registry: a version with the model's digest, a decision, and the digest of dvc.lock.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import requests
+import yaml
+
+from scripts import environment, images, pictures, render
+from scripts.project import ROOT, UserError
+from stagekit import sha256
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+MODEL = ROOT / "models" / "model.skops"
+METADATA = ROOT / "models" / "model_metadata.json"
+LOCK = ROOT / "dvc.lock"
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+"""What git calls a tree without files."""
+
+
+class Published(NamedTuple):
+    """What the registry has of the model at hand; `news`: whether that was put there now."""
+
+    model: str
+    version: str
+    stage: str
+    reason: str
+    accuracy: float
+    news: bool
+
+
+def receipt(model: str, digest: str, lock: str) -> Published | None:
+    """The version that is all there for `digest` and `lock`, by plain REST calls (MLflow takes seconds to import)."""
+    url = f"{os.environ['MLFLOW_TRACKING_URI'].rstrip('/')}/api/2.0/mlflow/model-versions/search"
+    user, password = os.environ.get("MLFLOW_TRACKING_USERNAME", ""), os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
+    query = {"filter": f"name='{model}'", "max_results": "1000"}
+    while True:
+        response = requests.get(url, params=query, auth=(user, password) if user or password else None, timeout=10)
+        response.raise_for_status()
+        page = response.json()
+        for version in page.get("model_versions", []):
+            tags = {tag["key"]: tag["value"] for tag in version.get("tags", [])}
+            if (tags.get("model_sha256"), tags.get("dvc_lock_sha256")) == (digest, lock) and "decision" in tags:
+                accuracy = float(tags["test_accuracy"])
+                return Published(model, version["version"], tags["decision"], tags["reason"], accuracy, news=False)
+        if not page.get("next_page_token"):
+            return None
+        query["page_token"] = page["next_page_token"]
+
+
+def publish_all() -> Published:
+    """Sees to it that the registry has all of the model at hand. Raises UserError where the server is away."""
+    model, lock = json.loads(os.environ["REGISTRY"])["model"], sha256(LOCK)
+    try:
+        done = receipt(model, sha256(MODEL), lock)
+    except (requests.RequestException, ValueError) as error:
+        raise UserError(_not_published(str(error))) from None
+    if done:
+        return done
+    print("publishing ...", flush=True)
+    from mlflow import MlflowClient
+
+    from stages.train import registry
+
+    try:
+        settings = registry.Settings.from_environment(os.environ)
+        outcome = registry.publish(MODEL, METADATA, settings)
+        with registry.server_errors():
+            _complete(MlflowClient(), model, outcome.version, outcome.run_id, lock)
+    except registry.RegistryError as error:
+        raise UserError(_not_published(str(error))) from None
+    accuracy = json.loads(METADATA.read_text())["metrics"]["test_accuracy"]
+    return Published(model, outcome.version, outcome.stage, outcome.reason, accuracy, news=True)
+
+
+def _not_published(reason: str) -> str:
+    return (
+        f"the model is trained, but not published: {reason}; 'make run' publishes it once that works, without training"
+    )
+
+
+def _complete(client: "MlflowClient", model: str, version: str, run_id: str, lock: str) -> None:
+    """Adds to the run what exists only after the pipeline; the receipt comes last."""
+    pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    patch = uncommitted()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for name in ("dvc.lock", "dvc.yaml", "params.yaml"):
+            shutil.copy(ROOT / name, folder)
+        (folder / "images.json").write_text(json.dumps({n: i.tag for n, i in images.load().items()}, indent=2) + "\n")
+        if patch:
+            (folder / "uncommitted.patch").write_bytes(patch)
+        client.log_artifacts(run_id, temporary, "pipeline")
+    with tempfile.TemporaryDirectory() as temporary:
+        for path in metrics_files(pipeline):
+            shutil.copy(path, temporary)
+        pictures.draw(pipeline.get("plots", []), Path(temporary))
+        client.log_artifacts(run_id, temporary, "evaluation")
+    for path in metrics_files(pipeline):
+        for name, value in json.loads(path.read_text()).items():
+            if isinstance(value, int | float):
+                client.log_metric(run_id, name, value)
+    dirty = "true" if patch else "false"
+    client.set_tag(run_id, "git_dirty", dirty)
+    client.set_tag(run_id, "dvc_lock_sha256", lock)
+    client.set_model_version_tag(model, version, "git_dirty", dirty)
+    client.set_model_version_tag(model, version, "dvc_lock_sha256", lock)
+
+
+def metrics_files(pipeline: Mapping[str, Any]) -> list[Path]:
+    """The files that the stages of dvc.yaml list under `metrics`."""
+    return [ROOT / path for stage in pipeline["stages"].values() for path in stage.get("metrics", [])]
+
+
+def uncommitted() -> bytes:
+    """The patch that makes the commit at hand into the working tree, new files included; empty if there is none."""
+    with tempfile.TemporaryDirectory() as temporary:
+        # An index of our own: the user's stays as it is.
+        environ = os.environ | {"GIT_INDEX_FILE": str(Path(temporary, "index"))}
+        head = git("rev-parse", "--verify", "--quiet", "HEAD", environ=environ).decode().strip() or EMPTY_TREE
+        git("read-tree", head, environ=environ)
+        git("add", "--all", environ=environ)
+        return git("diff", "--cached", "--binary", head, environ=environ)
+
+
+def git(*arguments: str, environ: Mapping[str, str]) -> bytes:
+    """What `git ARGUMENTS` prints; nothing where it fails."""
+    return subprocess.run(["git", *arguments], env=environ, capture_output=True).stdout
+
+
+def main(arguments: list[str]) -> None:
+    os.environ.update(environment.for_a_run(render.read_params()))
+    done = publish_all()
+    print(f"{done.model} version {done.version}: {done.stage}, {done.reason}")

@@ -1,0 +1,55 @@
+"""DVC's remote: the one of .dvc/config, or the one that DVC_REMOTE_URL names, kept in .dvc/config.local."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from configobj import ConfigObj
+
+from scripts.project import LOCAL, ROOT, UserError
+
+CONFIG_LOCAL = ROOT / ".dvc" / "config.local"
+SECTION = "'remote \"environment\"'"
+
+
+def folder_to_mount(environ: Mapping[str, str]) -> Path | None:
+    """The folder outside the clone that the remote is in and that this runner does not see yet."""
+    url = environ.get("DVC_REMOTE_URL", "")
+    if not url or "://" in url:
+        return None
+    folder = Path(url)
+    if not folder.is_absolute():
+        raise UserError(
+            f"DVC_REMOTE_URL is {url!r}; expected an absolute folder or s3://bucket/prefix: correct it in .env"
+        )
+    if folder.is_relative_to(ROOT) or environ.get("RUNNER_MOUNT") == url:
+        return None
+    return folder
+
+
+def configure(environ: Mapping[str, str]) -> None:
+    """Makes .dvc/config.local (mode 0600) say what the environment says; the rest of that file is left alone.
+
+    Credentials are not written: DVC takes them from the environment.
+    """
+    config = ConfigObj(str(CONFIG_LOCAL), encoding="utf-8", list_values=False)
+    before = config.write()
+    core = config.setdefault("core", {})
+    if url := environ.get("DVC_REMOTE_URL"):
+        core["remote"] = "environment"
+        config[SECTION] = {"url": url}
+        if url.startswith("s3://") and (endpoint := environ.get("AWS_ENDPOINT_URL")):
+            config[SECTION]["endpointurl"] = endpoint
+    else:
+        config.pop(SECTION, None)
+        if core.get("remote") == "environment":
+            del core["remote"]
+        (LOCAL / "dvc-remote").mkdir(parents=True, exist_ok=True)
+    if not core:
+        del config["core"]
+    if config.write() == before:
+        return
+    part = CONFIG_LOCAL.with_name("config.local.part")
+    part.touch(mode=0o600)
+    config.filename = str(part)
+    config.write()
+    part.replace(CONFIG_LOCAL)

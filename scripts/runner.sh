@@ -1,0 +1,92 @@
+#!/bin/sh
+# Runs a verb of scripts/ in the runner: the one container that holds the Docker socket.
+#   scripts/runner.sh VERB [ARGUMENT...]
+# The clone is mounted at the path that it has on the host, so that a path means the same thing on the host, in the
+# runner and to the Docker engine, which the runner asks for sibling containers.
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+project=$(pwd -P)
+
+case $project in
+*,* | *:* | *'
+'*) die "the project lies in '$project'; expected a path without comma, colon or line break, which Docker's mounts" \
+    "cannot express: move the clone" ;;
+esac
+[ -e .git ] || die "$project is no git clone; expected one, since DVC works beside git: clone it, or run 'git init'"
+
+about='{{.OperatingSystem}} {{.SecurityOptions}}'
+engine=$(docker info --format "$about" 2> /dev/null) || {
+    sh scripts/engine.sh
+    engine=$(docker info --format "$about")
+}
+
+# Which socket, and who may use it. Inside the virtual machine of Docker Desktop it is root's, at the usual place.
+host=${DOCKER_HOST:-$(docker context inspect --format '{{.Endpoints.docker.Host}}')}
+if [ -n "${RUNNER_SOCKET:-}" ]; then host=unix://$RUNNER_SOCKET; fi # we are in a runner: the host's path of it
+case $host in unix://*) socket=${host#unix://} ;;
+*) die "the Docker engine is at $host; expected one on this machine (unix://...), which can mount this folder:" \
+    "unset DOCKER_HOST or choose another docker context" ;;
+esac
+owner=$(stat -c %u:%g . 2> /dev/null || stat -f %u:%g .)
+case $engine in
+*"Docker Desktop"*) socket=/var/run/docker.sock group=0 ;;
+*rootless*) owner=0:0 group=0 ;; # there, root in a container is the user on the host
+*) group=$(stat -c %g /var/run/docker.sock 2> /dev/null || stat -c %g "$socket") ;;
+esac
+
+clone=$(clone_id)
+python_image=${PYTHON_IMAGE:-$(sh scripts/python_image.sh --name)}
+runner_image=stages/runner:$({ echo "$python_image"; cat Dockerfile.runner scripts/requirements.txt; } | hash12)
+network=pipeline-$clone
+
+if ! have_image "$runner_image"; then
+    [ -n "${PYTHON_IMAGE:-}" ] || sh scripts/python_image.sh > /dev/null
+    say "building the runner image $runner_image (once; a minute or two) ..."
+    context=$(mktemp -d)
+    trap 'rm -rf "$context"' EXIT
+    cp Dockerfile.runner scripts/requirements.txt "$context"
+    quietly docker build --pull=false --tag "$runner_image" --file "$context/Dockerfile.runner" \
+        --build-arg "PYTHON_IMAGE=$python_image" \
+        --build-arg PIP_INDEX_URL --build-arg PIP_EXTRA_INDEX_URL --build-arg PIP_TRUSTED_HOST \
+        --build-arg HTTP_PROXY --build-arg HTTPS_PROXY --build-arg NO_PROXY \
+        --build-arg http_proxy --build-arg https_proxy --build-arg no_proxy "$context" \
+        || die "the runner image could not be built: see above"
+    rm -rf "$context"
+    trap - EXIT
+    # The legacy builder keeps the build stage as an image without a name, arguments and all.
+    docker image prune --force --filter label=pipeline.image=runner-build > /dev/null
+fi
+# Says which images this clone uses, so that clean-all in another clone leaves them.
+docker tag "$runner_image" "stages/clone-$clone:runner"
+docker tag "$python_image" "stages/clone-$clone:python"
+docker network inspect "$network" > /dev/null 2>&1 \
+    || docker network create --label "pipeline.clone=$clone" "$network" > /dev/null
+
+# The command line is put together from its end: what runs, then the options before it.
+set -- "$runner_image" python -m scripts "$@"
+# What the shell's environment says goes along by name: settings (.env.example lists them) and what builds need.
+settings=$(sed -n 's/^#* *\([A-Z][A-Z0-9_]*\)=.*/\1/p' .env.example)
+for name in $settings PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST \
+    HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy CI TERM; do
+    if printenv "$name" > /dev/null; then set -- --env "$name" "$@"; fi
+done
+# A folder outside the clone that a verb needs (a DVC remote), at its own path as well.
+if [ -n "${RUNNER_MOUNT:-}" ]; then
+    set -- --mount "type=bind,src=$RUNNER_MOUNT,dst=$RUNNER_MOUNT" --env RUNNER_MOUNT "$@"
+fi
+# In a worktree .git is a file that points to the repository.
+if [ -f .git ]; then
+    common=$(git rev-parse --path-format=absolute --git-common-dir)
+    set -- --mount "type=bind,src=$common,dst=$common" "$@"
+fi
+if [ -t 1 ]; then
+    if [ -t 0 ]; then set -- --interactive "$@"; fi
+    set -- --tty "$@"
+fi
+exec docker run --rm --init --pull never --user "$owner" --group-add "$group" \
+    --label "pipeline.clone=$clone" --label pipeline.role=runner --network "$network" \
+    --mount "type=bind,src=$project,dst=$project" --workdir "$project" \
+    --mount "type=bind,src=$socket,dst=/var/run/docker.sock" \
+    --env "HOME=$project/.local/home" --env USER=runner --env "PYTHONPATH=$project/stages/base" --env "DVC_SITE_CACHE_DIR=$project/.local/dvc-site-cache" \
+    --env "CLONE=$clone" --env "RUNNER_SOCKET=$socket" --env "PYTHON_IMAGE=$python_image" --env "RUNNER_IMAGE=$runner_image" "$@"

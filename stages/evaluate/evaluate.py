@@ -1,0 +1,91 @@
+"""Measures the model on the test set: numbers as JSON, and the data of three plots."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+from pydantic import Field
+from sklearn.inspection import permutation_importance
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precision_recall_fscore_support, roc_curve
+
+import skops_model
+from stagekit import Args, log, rounded, run, write_json, writing
+
+TARGET = "species"
+
+
+class EvaluateArgs(Args):
+    model: Path
+    test_csv: Path
+    metrics: Path
+    confusion: Path
+    roc: Path
+    importance: Path
+    importance_repeats: Annotated[int, Field(ge=1, le=1000)]  # shuffles a feature
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def scores(model: Any, features: pd.DataFrame, truth: pd.Series) -> dict[str, Any]:
+    """Accuracy, macro and per-class precision, recall and F1 (each in [0, 1]), log loss in nats, confusion matrix.
+
+    Row i, column j of the matrix counts the rows of class i that were taken for class j, in the order of `classes`.
+    """
+    classes = [str(name) for name in model.classes_]
+    predicted = model.predict(features)
+    per_class = precision_recall_fscore_support(truth, predicted, labels=classes, zero_division=0)
+    macro = precision_recall_fscore_support(truth, predicted, labels=classes, average="macro", zero_division=0)
+    names = ("precision", "recall", "f1")
+    return {
+        "rows": len(truth),
+        "accuracy": float(accuracy_score(truth, predicted)),
+        **{f"{name}_macro": float(value) for name, value in zip(names, macro, strict=False)},
+        "log_loss": float(log_loss(truth, model.predict_proba(features), labels=classes)),
+        "per_class": {
+            label: {name: float(per_class[i][row]) for i, name in enumerate(names)} for row, label in enumerate(classes)
+        },
+        "classes": classes,
+        "confusion_matrix": confusion_matrix(truth, predicted, labels=classes).tolist(),
+    }
+
+
+def confusion(model: Any, features: pd.DataFrame, truth: pd.Series) -> pd.DataFrame:
+    """A row a test row: `actual` and `predicted` class, as DVC's confusion template wants it."""
+    return pd.DataFrame({"actual": truth.to_numpy(), "predicted": model.predict(features)})
+
+
+def roc(model: Any, features: pd.DataFrame, truth: pd.Series) -> pd.DataFrame:
+    """Each class against the others: `class`, false and true positive rate (`fpr`, `tpr`, both in [0, 1])."""
+    probability = model.predict_proba(features)
+    curves = []
+    for column, label in enumerate(model.classes_):
+        fpr, tpr, _ = roc_curve(truth == label, probability[:, column])
+        curves.append(pd.DataFrame({"class": label, "fpr": fpr, "tpr": tpr}))
+    return pd.concat(curves)
+
+
+def importance(model: Any, features: pd.DataFrame, truth: pd.Series, repeats: int, seed: int) -> pd.DataFrame:
+    """Mean loss of accuracy when a feature is shuffled (`feature`, `importance`), the largest first."""
+    found = permutation_importance(model, features, truth, n_repeats=repeats, random_state=seed)
+    table = pd.DataFrame({"feature": features.columns, "importance": found.importances_mean})
+    return table.sort_values(["importance", "feature"], ascending=[False, True])
+
+
+def main(args: EvaluateArgs) -> None:
+    model = skops_model.load(args.model)
+    frame = pd.read_csv(args.test_csv)
+    features, truth = frame.drop(columns=TARGET), frame[TARGET]
+    measured = scores(model, features, truth)
+    write_json(args.metrics, measured)
+    plots = {
+        args.confusion: confusion(model, features, truth),
+        args.roc: roc(model, features, truth),
+        args.importance: importance(model, features, truth, args.importance_repeats, args.seed),
+    }
+    for path, table in plots.items():
+        with writing(path) as part:
+            table.map(rounded).to_csv(part, index=False, lineterminator="\n")
+    log.info("accuracy %.4f on %d rows -> %s", measured["accuracy"], len(frame), args.metrics)
+
+
+if __name__ == "__main__":
+    run(main, EvaluateArgs)

@@ -1,0 +1,136 @@
+"""Brings the raw data set in and checks it: the bundled Iris, a URL with its SHA-256, or a file of the user's."""
+
+import io
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import pandera.pandas as pa
+import requests
+from pandera.errors import SchemaErrors
+from pydantic import Field
+from requests.adapters import HTTPAdapter
+from sklearn.datasets import load_iris
+from urllib3.util import Retry
+
+from stagekit import Args, BadInput, log, run, sha256, writing
+
+CLASSES = ["setosa", "versicolor", "virginica"]
+CENTIMETRES = pa.Column(float, pa.Check.in_range(0, 100, include_min=False))
+SCHEMA = pa.DataFrameSchema(
+    {
+        "sepal_length": CENTIMETRES,
+        "sepal_width": CENTIMETRES,
+        "petal_length": CENTIMETRES,
+        "petal_width": CENTIMETRES,
+        "species": pa.Column(str, pa.Check.isin(CLASSES)),
+    },
+    strict=True,  # no column but these
+    coerce=True,
+)
+"""What data/raw/iris.csv holds: four lengths in cm, in (0, 100], and the class; nothing missing."""
+
+RETRIES = Retry(total=3, backoff_factor=1, status_forcelist=[429, 500, 502, 503, 504], raise_on_status=False)
+TIMEOUT = (10, 30)  # seconds to connect, seconds between two pieces
+
+
+class IngestArgs(Args):
+    """`source` is `bundled`, an http(s) URL, or a path below data/external/; `external` is that file, mounted."""
+
+    out: Path
+    source: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    external: Path | None = None
+
+
+def bundled() -> pd.DataFrame:
+    """The Iris data set that comes with scikit-learn: 150 rows."""
+    iris = load_iris(as_frame=True)
+    frame = iris.data.rename(columns=lambda name: name.removesuffix(" (cm)").replace(" ", "_"))
+    return frame.assign(species=iris.target_names[iris.target])
+
+
+def download(url: str, path: Path) -> None:
+    """Writes what `url` serves to `path`. Raises BadInput where it cannot be had whole."""
+    with requests.Session() as session:
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, HTTPAdapter(max_retries=RETRIES))
+        try:
+            with session.get(url, stream=True, timeout=TIMEOUT) as response, path.open("wb") as file:
+                response.raise_for_status()
+                for piece in response.iter_content(1 << 20):
+                    file.write(piece)
+        except requests.RequestException as error:
+            raise BadInput(f"ingest.source {url} cannot be downloaded: {error}; expected a CSV file there") from None
+
+
+def read_csv(path: Path, name: str) -> pd.DataFrame:
+    """The CSV file at `path`, called `name` in messages. Raises BadInput where it is not UTF-8 or no table."""
+    try:
+        return pd.read_csv(io.StringIO(path.read_text(encoding="utf-8-sig")))
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{name} is not UTF-8 (byte {error.start}); expected a CSV file in UTF-8: convert it") from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
+        raise BadInput(f"{name} is no table: {error}; expected a CSV file with a header line: correct it") from None
+
+
+def validated(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    """`frame` with the types of SCHEMA. Raises BadInput that names the first column and value at fault."""
+    if frame.empty:
+        raise BadInput(f"{name} has no rows; expected at least one: correct the file")
+    try:
+        frame = SCHEMA.validate(frame, lazy=True)
+    except SchemaErrors as errors:
+        raise BadInput(f"{name}: {_first_fault(errors.failure_cases)}: correct the file") from None
+    if frame["species"].nunique() < 2:
+        raise BadInput(f"{name} has one class, {frame['species'].iloc[0]}; expected at least two: correct the file")
+    return frame[list(SCHEMA.columns)]
+
+
+def _first_fault(cases: pd.DataFrame) -> str:
+    wrong_columns = cases[cases["check"].isin(["column_in_dataframe", "column_in_schema"])]
+    if not wrong_columns.empty:
+        case = wrong_columns.iloc[0]
+        what = "is missing" if case["check"] == "column_in_dataframe" else "is not expected"
+        return f"column {case['failure_case']} {what}; expected the columns {', '.join(SCHEMA.columns)}"
+    cells = cases[cases["index"].notna()]
+    case = (cells if not cells.empty else cases).iloc[0]
+    expected = f"one of {', '.join(CLASSES)}" if case["column"] == "species" else "a number of cm in (0, 100]"
+    row = f" in data row {int(case['index']) + 1}" if pd.notna(case["index"]) else ""
+    return f"column {case['column']}{row} holds {case['failure_case']!r}; expected {expected}"
+
+
+def check_digest(path: Path, expected: str | None, name: str) -> None:
+    """Raises BadInput where `expected` is given and is not the file's SHA-256."""
+    if expected and (found := sha256(path)) != expected:
+        raise BadInput(
+            f"{name} has the SHA-256 {found}; expected {expected}: if the new file is right, "
+            "set ingest.sha256 in params.yaml"
+        )
+
+
+def main(args: IngestArgs) -> None:
+    with writing(args.out) as part:
+        if args.source == "bundled":
+            frame = bundled()
+        elif args.source.startswith(("http://", "https://")):
+            if not args.sha256:
+                raise BadInput("ingest.sha256 is null; expected the SHA-256 of ingest.source's file: set it")
+            download(args.source, part)
+            check_digest(part, args.sha256, args.source)
+            frame = read_csv(part, args.source)
+        elif args.external:
+            check_digest(args.external, args.sha256, args.source)
+            frame = read_csv(args.external, args.source)
+        else:
+            raise BadInput(
+                f"ingest.source is {args.source!r}; expected bundled, an http(s) URL or a path below data/external/: "
+                "correct it in params.yaml"
+            )
+        frame = validated(frame, args.source)
+        frame.to_csv(part, index=False, lineterminator="\n")
+    log.info("%d rows of %s -> %s", len(frame), args.source, args.out)
+
+
+if __name__ == "__main__":
+    run(main, IngestArgs)

@@ -1,0 +1,45 @@
+"""Splits the raw data into a training set and a test set, each with the classes in the same proportion."""
+
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+from pydantic import Field
+from sklearn.model_selection import train_test_split
+
+from stagekit import Args, BadInput, log, run, writing
+
+TARGET = "species"
+
+
+class PreprocessArgs(Args):
+    raw: Path
+    train_csv: Path
+    test_csv: Path
+    test_size: Annotated[float, Field(gt=0, lt=1)]  # share of the rows
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def split(frame: pd.DataFrame, test_size: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Training and test rows of `frame` (features, then `species`), stratified by class, drawn with `seed`.
+
+    Raises BadInput where a class would be missing from one of the two.
+    """
+    try:
+        train, test = train_test_split(frame, test_size=test_size, random_state=seed, stratify=frame[TARGET])
+    except ValueError as error:
+        # scikit-learn names the class or the size at fault.
+        raise BadInput(f"{len(frame)} rows cannot be split with test_size {test_size}: {error}") from None
+    return train, test
+
+
+def main(args: PreprocessArgs) -> None:
+    train, test = split(pd.read_csv(args.raw), args.test_size, args.seed)
+    for frame, path in ((train, args.train_csv), (test, args.test_csv)):
+        with writing(path) as part:
+            frame.to_csv(part, index=False, lineterminator="\n")
+        log.info("%d rows -> %s", len(frame), path)
+
+
+if __name__ == "__main__":
+    run(main, PreprocessArgs)
