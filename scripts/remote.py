@@ -8,7 +8,7 @@ from configobj import ConfigObj
 from scripts.project import LOCAL, ROOT, UserError
 
 CONFIG_LOCAL = ROOT / ".dvc" / "config.local"
-SECTION = "'remote \"environment\"'"
+SECTION = 'remote "environment"'
 
 
 def folder_to_mount(environ: Mapping[str, str]) -> Path | None:

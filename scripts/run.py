@@ -50,8 +50,8 @@ def reproduce(targets: list[str]) -> list[str]:
             log.write(line)
             if match := re.match(r"Running stage '(.+)':", line):
                 ran.append(match[1])
-            if line.startswith("error: "):
-                said = line.removeprefix("error: ").strip()
+            if match := re.match(r"(?i:error): (.+)", line):
+                said = said or match[1]  # the stage's own sentence comes before what DVC makes of it
     if dvc.returncode:
         raise UserError(said or f"the pipeline stopped: see above, or {LOG.relative_to(ROOT)}")
     return ran

@@ -63,6 +63,7 @@ docker tag "$python_image" "stages/clone-$clone:python"
 docker network inspect "$network" > /dev/null 2>&1 \
     || docker network create --label "pipeline.clone=$clone" "$network" > /dev/null
 
+verb=${1:-}
 # The command line is put together from its end: what runs, then the options before it.
 set -- "$runner_image" python -m scripts "$@"
 # What the shell's environment says goes along by name: settings (.env.example lists them) and what builds need.
@@ -80,13 +81,12 @@ if [ -f .git ]; then
     common=$(git rev-parse --path-format=absolute --git-common-dir)
     set -- --mount "type=bind,src=$common,dst=$common" "$@"
 fi
-if [ -t 1 ]; then
-    if [ -t 0 ]; then set -- --interactive "$@"; fi
-    set -- --tty "$@"
-fi
+if [ "$verb" = shell ] || { [ -t 0 ] && [ -t 1 ]; }; then set -- --interactive "$@"; fi
+if [ -t 1 ]; then set -- --tty "$@"; fi
 exec docker run --rm --init --pull never --user "$owner" --group-add "$group" \
     --label "pipeline.clone=$clone" --label pipeline.role=runner --network "$network" \
     --mount "type=bind,src=$project,dst=$project" --workdir "$project" \
     --mount "type=bind,src=$socket,dst=/var/run/docker.sock" \
-    --env "HOME=$project/.local/home" --env USER=runner --env "PYTHONPATH=$project/stages/base" --env "DVC_SITE_CACHE_DIR=$project/.local/dvc-site-cache" \
-    --env "CLONE=$clone" --env "RUNNER_SOCKET=$socket" --env "PYTHON_IMAGE=$python_image" --env "RUNNER_IMAGE=$runner_image" "$@"
+    --env "HOME=$project/.local/home" --env USER=runner --env "DVC_SITE_CACHE_DIR=$project/.local/dvc-site-cache" \
+    --env "PYTHONPATH=$project/stages/base" --env "CLONE=$clone" --env "RUNNER_SOCKET=$socket" \
+    --env "PYTHON_IMAGE=$python_image" --env "RUNNER_IMAGE=$runner_image" "$@"
