@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 from scripts import images
 from scripts.project import LOCAL, ROOT, UserError
@@ -25,12 +25,19 @@ DAGSHUB = ("DAGSHUB_USER_NAME", "DAGSHUB_TOKEN", "MLFLOW_TRACKING_URI")
 
 
 def read_dotenv(path: Path) -> dict[str, str]:
-    """The variables of a .env file, none if there is no such file; nothing in a value is expanded."""
+    """The variables of a .env file, none if there is no such file; nothing in a value is expanded.
+
+    Raises UserError for a line that sets nothing.
+    """
     if not path.exists():
         return {}
-    return {
-        key: value or "" for key, value in dotenv_values(stream=StringIO(path.read_text()), interpolate=False).items()
-    }
+    values = {}
+    for binding in parse_stream(StringIO(path.read_text())):
+        if binding.error or (binding.key and binding.value is None):
+            raise UserError(f"{path.name}, line {binding.original.line}: expected NAME=value; correct that line")
+        if binding.key:
+            values[binding.key] = binding.value or ""
+    return values
 
 
 def settings(
@@ -70,7 +77,7 @@ def tracking(given: Mapping[str, str]) -> dict[str, str]:
     Raises UserError where only some of DagsHub's settings are there: never a silent fall to local.
     """
     token, user = given.get("DAGSHUB_TOKEN"), given.get("DAGSHUB_USER_NAME")
-    uri = given.get("MLFLOW_TRACKING_URI", "")
+    uri = given.get("MLFLOW_TRACKING_URI", "").rstrip("/")
     if not (token or user):
         if urlsplit(uri).hostname == "dagshub.com" and "MLFLOW_TRACKING_PASSWORD" not in given:
             raise UserError(
@@ -83,9 +90,13 @@ def tracking(given: Mapping[str, str]) -> dict[str, str]:
             f"DagsHub is half configured in .env: {', '.join(missing)} missing; "
             f"expected all of {', '.join(DAGSHUB)} or none: set what is missing"
         )
-    match = re.fullmatch(r"(https?://[^/]+/[^/]+/[^/]+)\.mlflow/?", uri)
+    match = re.fullmatch(r"(https?://[^/@]+/[^/@]+/[^/@]+)\.mlflow", uri)
     if not match:
-        raise UserError(f"MLFLOW_TRACKING_URI is {uri}; expected https://dagshub.com/<owner>/<repo>.mlflow: correct it")
+        # Somebody may have put the token into it: never shown.
+        raise UserError(
+            "MLFLOW_TRACKING_URI is not DagsHub's; expected https://dagshub.com/<owner>/<repo>.mlflow, without a token "
+            "in it, beside DAGSHUB_TOKEN: correct it in .env"
+        )
     found = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": token}
     if not given.get("DVC_REMOTE_URL"):
         found |= {"DVC_REMOTE_URL": "s3://dvc", "AWS_ENDPOINT_URL": f"{match[1]}.s3"}

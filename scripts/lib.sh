@@ -9,8 +9,9 @@ hash12() { git hash-object --stdin | cut -c1-12; }
 
 have_image() { docker image inspect "$1" > /dev/null 2>&1; }
 
-# Docker's own output is noise while a build works, and all there is to go by when it does not.
+# A long step: on a terminal its own output is the progress; elsewhere that is shown only if the step fails.
 quietly() {
+    if [ -t 2 ]; then "$@" >&2; return; fi
     log=$(mktemp)
     if "$@" > "$log" 2>&1; then rm -f "$log"; else
         tail -n 30 "$log" >&2; rm -f "$log"; return 1

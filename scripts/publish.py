@@ -18,6 +18,7 @@ import yaml
 from scripts import environment, images, pictures, render
 from scripts.project import ROOT, UserError
 from stagekit import sha256
+from stages.train.faults import reason
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -65,7 +66,8 @@ def publish_all() -> Published:
     try:
         done = receipt(model, sha256(MODEL), lock)
     except (requests.RequestException, ValueError) as error:
-        raise UserError(_not_published(str(error))) from None
+        server = os.environ["MLFLOW_TRACKING_URI"]
+        raise UserError(_not_published(f"the MLflow server {server} did not answer ({reason(error)})")) from None
     if done:
         return done
     print("publishing ...", flush=True)
@@ -84,10 +86,8 @@ def publish_all() -> Published:
     return Published(model, outcome.version, outcome.stage, outcome.reason, accuracy, news=True)
 
 
-def _not_published(reason: str) -> str:
-    return (
-        f"the model is trained, but not published: {reason}; 'make run' publishes it once that works, without training"
-    )
+def _not_published(why: str) -> str:
+    return f"the model is trained, but not published: {why}; 'make run' publishes it once that works, without training"
 
 
 def _complete(client: "MlflowClient", model: str, version: str, run_id: str, lock: str) -> None:

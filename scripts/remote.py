@@ -1,5 +1,7 @@
 """DVC's remote: the one of .dvc/config, or the one that DVC_REMOTE_URL names, kept in .dvc/config.local."""
 
+import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,14 +16,14 @@ SECTION = 'remote "environment"'
 def folder_to_mount(environ: Mapping[str, str]) -> Path | None:
     """The folder outside the clone that the remote is in and that this runner does not see yet."""
     url = environ.get("DVC_REMOTE_URL", "")
-    if not url or "://" in url:
+    if not url or url.startswith("s3://"):
         return None
-    folder = Path(url)
-    if not folder.is_absolute():
+    if not Path(url).is_absolute():
         raise UserError(
             f"DVC_REMOTE_URL is {url!r}; expected an absolute folder or s3://bucket/prefix: correct it in .env"
         )
-    if folder.is_relative_to(ROOT) or environ.get("RUNNER_MOUNT") == url:
+    folder = Path(os.path.normpath(url))
+    if folder.is_relative_to(ROOT) or environ.get("RUNNER_MOUNT") == str(folder):
         return None
     return folder
 
@@ -31,7 +33,9 @@ def configure(environ: Mapping[str, str]) -> None:
 
     Credentials are not written: DVC takes them from the environment.
     """
+    (LOCAL / "dvc-remote").mkdir(parents=True, exist_ok=True)
     config = ConfigObj(str(CONFIG_LOCAL), encoding="utf-8", list_values=False)
+    config.filename = None  # write() then gives the lines
     before = config.write()
     core = config.setdefault("core", {})
     if url := environ.get("DVC_REMOTE_URL"):
@@ -43,13 +47,12 @@ def configure(environ: Mapping[str, str]) -> None:
         config.pop(SECTION, None)
         if core.get("remote") == "environment":
             del core["remote"]
-        (LOCAL / "dvc-remote").mkdir(parents=True, exist_ok=True)
     if not core:
         del config["core"]
     if config.write() == before:
         return
-    part = CONFIG_LOCAL.with_name("config.local.part")
-    part.touch(mode=0o600)
-    config.filename = str(part)
-    config.write()
-    part.replace(CONFIG_LOCAL)
+    # mkstemp's files are readable by their owner alone.
+    descriptor, part = tempfile.mkstemp(dir=LOCAL)
+    with os.fdopen(descriptor, "wb") as file:
+        config.write(file)
+    Path(part).replace(CONFIG_LOCAL)

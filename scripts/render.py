@@ -5,8 +5,10 @@ make every other clone's stages stale. What differs from machine to machine is l
 """
 
 import os
+import re
+import shlex
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -34,13 +36,94 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_representer(_Literal, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, "|"))
 
 
+@dataclass(frozen=True)
+class Block:
+    """A stage of the template: its image, the files it reads and makes by argument, and what else it may reach."""
+
+    name: str
+    image: str
+    inputs: Files
+    made: Mapping[str, Files]  # by DVC's word: outs, metrics, plots
+    network: str
+    env: Sequence[str]
+    section: bool  # whether params.yaml has values for it
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """All that the stage makes, by argument."""
+        return {argument: path for files in self.made.values() for argument, path in files.items()}
+
+    @property
+    def folder(self) -> str:
+        """The folder below which all outputs lie; empty if there is none."""
+        return os.path.commonpath([str(PurePosixPath(path).parent) for path in self.outputs.values()])
+
+    def check(self) -> None:
+        """Raises UserError where the block cannot work as it stands."""
+        if self.network not in NETWORKS:
+            raise UserError(f"the network is {self.network!r}; expected one of {', '.join(NETWORKS)}")
+        if not isinstance(self.env, list | tuple) or not all(re.fullmatch(r"[A-Z][A-Z0-9_]*", e) for e in self.env):
+            raise UserError(f"env is {type(self.env).__name__} and not a list of NAMEs; values stay in the environment")
+        groups = [self.inputs, *self.made.values()]
+        if not all(isinstance(files, Mapping) for files in groups):
+            raise UserError('a list of files was found; expected {"argument": "path"}')
+        arguments = [argument for files in groups for argument in files]
+        if twice := {argument for argument in arguments if arguments.count(argument) > 1}:
+            raise UserError(f"the argument {twice.pop()} stands for two files; rename one")
+        for path in [*self.inputs.values(), *self.outputs.values()]:
+            parts = PurePosixPath(str(path)).parts  # str: an unknown name of the template says so here
+            if path.startswith("/") or ".." in parts or len(parts) < 2 or not re.fullmatch(r"[\w./ +=@-]+", path):
+                raise UserError(
+                    f"the path is {path!r}; expected one like folder/file inside the clone, of letters, digits, spaces "
+                    "and ._+=@-"
+                )
+        if not self.outputs:
+            raise UserError("the stage writes nothing; expected at least one of outputs, metrics, plots")
+        if not self.folder:
+            raise UserError(f"the stage writes to several folders ({', '.join(self.outputs.values())}); expected one")
+
+    def docker_run(self) -> str:
+        """The command that runs the stage in its own container, as a person would type it.
+
+        The container sees its inputs (read-only), its output folder and /tmp, and may do nothing that a plain program
+        need not do. Limits and networks come from the environment, so that changing them reruns nothing.
+        """
+        upper = self.name.upper().replace("-", "_")
+        network = NETWORKS[self.network]
+        files = {**self.inputs, **self.outputs}
+        lines = [
+            "docker run --rm --init --pull never",
+            f'--label "pipeline.clone=$CLONE" --label pipeline.stage={self.name}',
+            '--user "$STAGE_USER" --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges',
+            f'--memory "${upper}_MEMORY" --cpus "${upper}_CPUS" --pids-limit "${upper}_PIDS" --network {network}',
+            " ".join(f"--env {variable}" for variable in self.env),
+            *(f'--mount "type=bind,src=$PWD/{path},dst=/work/{path},readonly"' for path in self.inputs.values()),
+            f'--mount "type=bind,src=$PWD/{self.folder},dst=/work/{self.folder}"',
+            self.image,
+            *(f"--{argument} {shlex.quote(path)}" for argument, path in files.items()),
+            f"${{{self.name}}}" if self.section else "",
+        ]
+        return " \\\n  ".join(filter(None, lines))
+
+    def as_yaml(self) -> str:
+        """The block of dvc.yaml, indented to stand below `stages:`."""
+        block: dict[str, Any] = {"cmd": [f"mkdir -p {shlex.quote(self.folder)}", _Literal(self.docker_run())]}
+        if self.inputs:
+            block["deps"] = list(self.inputs.values())
+        if self.section:
+            block["params"] = [self.name]
+        block |= {kind: list(files.values()) for kind, files in self.made.items() if files}
+        text = yaml.dump({self.name: block}, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True)
+        return textwrap.indent(text, "  ").rstrip()
+
+
 @dataclass
-class Stages:
-    """The `stage` function of the template; remembers what it has seen, to tell clashes."""
+class Pipeline:
+    """Holds the `stage` function of the template; remembers the blocks it has seen, to tell clashes."""
 
     images: Mapping[str, images.Image]
     params: Mapping[str, Any]
-    folders: dict[str, str] = field(default_factory=dict)
+    blocks: dict[str, Block] = field(default_factory=dict)
 
     def stage(
         self,
@@ -51,90 +134,33 @@ class Stages:
         metrics: Files | None = None,
         plots: Files | None = None,
         network: str = "none",
-        env: Iterable[str] = (),
+        env: Sequence[str] = (),
     ) -> str:
-        """The block of one stage as YAML text. Raises UserError where the block cannot work."""
-        inputs, outputs, metrics, plots = inputs or {}, outputs or {}, metrics or {}, plots or {}
+        """The block of one stage as YAML text. Raises UserError where it cannot work."""
         if name not in self.images or name == images.BASE:
             raise UserError(f"stage {name!r} has no folder stages/{name} with a Dockerfile; expected one: make it")
-        if network not in NETWORKS:
-            raise UserError(f"stage {name!r} has the network {network!r}; expected one of {', '.join(NETWORKS)}")
-        made = outputs | metrics | plots
-        folder = self._claim_folder(name, made)
-        section = self._section(name, {*inputs, *made})
-        command = docker_run(
-            name,
-            self.images[name].tag,
-            inputs=inputs,
-            made=made,
-            folder=folder,
-            network=network,
-            env=env,
-            section=section,
-        )
-        block: dict[str, Any] = {"cmd": [f"mkdir -p {folder}", _Literal(command)]}
-        if inputs:
-            block["deps"] = list(inputs.values())
-        if section:
-            block["params"] = [name]
-        lists = {"outs": outputs, "metrics": metrics, "plots": plots}
-        block |= {key: list(files.values()) for key, files in lists.items() if files}
-        return textwrap.indent(yaml.dump({name: block}, Dumper=_Dumper, sort_keys=False, width=10_000), "  ").rstrip()
+        made = {"outs": outputs or {}, "metrics": metrics or {}, "plots": plots or {}}
+        block = Block(name, self.images[name].tag, inputs or {}, made, network, env, name in self.params)
+        try:
+            block.check()
+            self._check_beside_others(block)
+        except UserError as error:
+            raise UserError(f"stage {name!r}: {error}") from None
+        self.blocks[name] = block
+        return block.as_yaml()
 
-    def _claim_folder(self, name: str, made: Files) -> str:
-        """The one folder below which all that `name` writes lies, and no other stage writes."""
-        for path in made.values():
-            if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or "/" not in path:
-                raise UserError(f"stage {name!r} writes {path!r}; expected a path like folder/file inside the clone")
-        if not made:
-            raise UserError(f"stage {name!r} writes nothing; expected at least one of outputs, metrics, plots")
-        folder = os.path.commonpath([str(PurePosixPath(path).parent) for path in made.values()])
-        if not folder:
-            raise UserError(f"stage {name!r} writes to several folders ({', '.join(made.values())}); expected one")
-        for other, taken in self.folders.items():
-            if os.path.commonpath([folder, taken]) in (folder, taken):
+    def _check_beside_others(self, block: Block) -> None:
+        if block.name in self.blocks:
+            raise UserError("it has a block already; expected one: give the other a name and a folder of its own")
+        for other in self.blocks.values():
+            if os.path.commonpath([block.folder, other.folder]) in (block.folder, other.folder):
                 raise UserError(
-                    f"the stages {other!r} and {name!r} both write below {min(folder, taken, key=len)}/; "
+                    f"it and {other.name!r} both write below {min(block.folder, other.folder, key=len)}/; "
                     "expected a folder of its own for each: change one's paths"
                 )
-        self.folders[name] = folder
-        return folder
-
-    def _section(self, name: str, taken: set[str]) -> bool:
-        """Whether params.yaml has values for `name`. Raises UserError where one has the name of a file's argument."""
-        section = self.params.get(name)
-        if section is None:
-            return False
-        if clash := sorted(taken & set(section)):
-            raise UserError(f"{name}.{clash[0]} of params.yaml is also the name of a file in {TEMPLATE}; rename one")
-        return True
-
-
-def docker_run(
-    name: str, image: str, *, inputs: Files, made: Files, folder: str, network: str, env: Iterable[str], section: bool
-) -> str:
-    """The command that runs a stage in its own container, as a person would type it.
-
-    The container sees its inputs (read-only), its output folder and /tmp, and may do nothing that a plain program
-    need not do. Limits and networks come from the environment, so that changing them reruns nothing.
-    """
-    upper = name.upper().replace("-", "_")
-    lines = [
-        "docker run --rm --init --pull never",
-        f'--label "pipeline.clone=$CLONE" --label pipeline.stage={name}',
-        '--user "$STAGE_USER" --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges',
-        f'--memory "${upper}_MEMORY" --cpus "${upper}_CPUS" --pids-limit "${upper}_PIDS" --network {NETWORKS[network]}',
-    ]
-    if env:
-        lines.append(" ".join(f"--env {variable}" for variable in env))
-    for path in inputs.values():
-        lines.append(f'--mount "type=bind,src=$PWD/{path},dst=/work/{path},readonly"')
-    lines.append(f'--mount "type=bind,src=$PWD/{folder},dst=/work/{folder}"')
-    lines.append(image)
-    lines += [f"--{argument} {path}" for argument, path in (inputs | made).items()]
-    if section:
-        lines.append(f"${{{name}}}")
-    return " \\\n  ".join(lines)
+        section = self.params.get(block.name, {})
+        if clash := sorted({*block.inputs, *block.outputs} & set(section)):
+            raise UserError(f"{block.name}.{clash[0]} of params.yaml is also a file's argument; rename one")
 
 
 def render(template: str, params: Mapping[str, Any], built: Mapping[str, images.Image]) -> str:
@@ -144,7 +170,7 @@ def render(template: str, params: Mapping[str, Any], built: Mapping[str, images.
     """
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
     try:
-        return HEADER + environment.from_string(template).render(params=params, stage=Stages(built, params).stage)
+        return HEADER + environment.from_string(template).render(params=params, stage=Pipeline(built, params).stage)
     except (jinja2.TemplateError, TypeError, UserError) as error:
         raise UserError(f"{TEMPLATE}, line {_line(error)}: {error}") from error
 

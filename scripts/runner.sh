@@ -68,7 +68,8 @@ verb=${1:-}
 set -- "$runner_image" python -m scripts "$@"
 # What the shell's environment says goes along by name: settings (.env.example lists them) and what builds need.
 settings=$(sed -n 's/^#* *\([A-Z][A-Z0-9_]*\)=.*/\1/p' .env.example)
-for name in $settings PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST \
+limits=$(env | sed -nE 's/^([A-Z][A-Z0-9_]*_(MEMORY|CPUS|PIDS))=.*/\1/p') # of one stage: TRAIN_MEMORY
+for name in $settings $limits PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST \
     HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy CI TERM; do
     if printenv "$name" > /dev/null; then set -- --env "$name" "$@"; fi
 done

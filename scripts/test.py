@@ -15,7 +15,8 @@ from pathlib import Path
 from scripts.project import LOCAL, ROOT, UserError
 
 KEPT = ("PATH", "HOME", "USER", "LANG", "TERM", "CI", "PYTHON_IMAGE", "RUNNER_IMAGE", "RUNNER_SOCKET", "CLONE")
-PASSED = ("PIP_", "HTTP", "NO_PROXY", "http", "no_proxy", "SSL_", "REQUESTS_", "PYTHON", "MLFLOW_HTTP", "DVC_", "GIT_P")
+KEPT += ("DVC_NO_ANALYTICS", "DVC_STUDIO_OFFLINE", "DO_NOT_TRACK", "DAGSHUB_QUIET", "MLFLOW_DISABLE_TELEMETRY")
+PASSED = ("PIP_", "HTTP", "NO_PROXY", "http", "no_proxy", "SSL_", "REQUESTS_", "PYTHON", "MLFLOW_HTTP", "GIT_P")
 
 
 def copy_tree(target: Path) -> None:

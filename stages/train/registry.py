@@ -30,6 +30,7 @@ from mlflow.types import ColSpec, Schema
 
 import skops_model
 from stagekit import sha256
+from stages.train import faults
 
 PRODUCTION, STAGING, ARCHIVED = "Production", "Staging", "Archived"
 SERVING_PACKAGES = ("mlflow-skinny", "numpy", "pandas", "scikit-learn", "skops")
@@ -38,14 +39,15 @@ SERVING_PACKAGES = ("mlflow-skinny", "numpy", "pandas", "scikit-learn", "skops")
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keeps MLflow's advice out of the log: that stages are deprecated, that no pip was found, where its page is."""
-    logger = logging.getLogger("mlflow")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = {logging.getLogger(name): logging.getLogger(name).level for name in ("mlflow", "urllib3")}
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-    logger.setLevel(level)
+    for logger, level in loggers.items():
+        logger.setLevel(level)
 
 
 class RegistryError(Exception):
@@ -106,9 +108,8 @@ def server_errors() -> Iterator[None]:
     try:
         yield
     except (MlflowException, requests.RequestException) as error:
-        reason = " ".join(str(error).split())[:300]
         uri = os.environ.get("MLFLOW_TRACKING_URI")
-        raise RegistryError(f"the MLflow server {uri} did not do what was asked: {reason}") from error
+        raise RegistryError(f"the MLflow server {uri} did not do what was asked ({faults.reason(error)})") from error
 
 
 def versions(client: MlflowClient, model: str) -> list[ModelVersion]:

@@ -62,7 +62,9 @@ def describe(args: TrainArgs, model: RandomForestClassifier, train: pd.DataFrame
 
 def publish(args: TrainArgs) -> None:
     """Publishes what is on disk. A registry that is away costs no training: that is a warning, and make publishes."""
-    import registry  # MLflow takes a second to import, and is of no use to those who only fit and test
+    from stages.train import (
+        registry,  # MLflow takes a second to import, and is of no use to those who only fit and test
+    )
 
     try:
         settings = registry.Settings.from_environment(os.environ)
