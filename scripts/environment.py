@@ -11,13 +11,15 @@ import subprocess
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from dotenv.parser import parse_stream
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from scripts import images
 from scripts.project import LOCAL, ROOT, UserError
+from stagekit import first_fault
 
 LIMITS = ("MEMORY", "CPUS", "PIDS")
 LOCAL_MLFLOW = "http://mlflow:5000"
@@ -109,22 +111,36 @@ def is_local(environ: Mapping[str, str]) -> bool:
     return environ["MLFLOW_TRACKING_URI"] == LOCAL_MLFLOW
 
 
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Mlflow(_Section):
+    experiment: Annotated[str, Field(min_length=1)]
+    model: Annotated[
+        str, Field(min_length=1, pattern=r"^[^/:.%'\"]+$")
+    ]  # what MLflow takes, and what a filter can quote
+
+
+class _Promotion(_Section):
+    min_improvement: Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Publishing(BaseModel):
+    mlflow: _Mlflow
+    promotion: _Promotion
+
+
 def registry(params: Mapping[str, Any]) -> str:
-    """The sections of params.yaml that publishing reads, as JSON for the variable REGISTRY."""
+    """The sections of params.yaml that publishing reads, as JSON for the variable REGISTRY.
+
+    Raises UserError for a key that is missing or unknown, and for a value that is not allowed.
+    """
     try:
-        mlflow, promotion = params["mlflow"], params["promotion"]
-        return json.dumps(
-            {
-                "experiment": str(mlflow["experiment"]),
-                "model": str(mlflow["model"]),
-                "min_improvement": float(promotion["min_improvement"]),
-            }
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"params.yaml: {error} in the sections mlflow and promotion; expected mlflow.experiment, mlflow.model and "
-            "the number promotion.min_improvement: 'git diff params.yaml' shows what was changed"
-        ) from None
+        sections = _Publishing.model_validate(dict(params))
+    except ValidationError as error:
+        raise UserError(f"{first_fault(error)}: correct it in params.yaml") from None
+    return json.dumps(sections.mlflow.model_dump() | sections.promotion.model_dump())
 
 
 def load() -> dict[str, str]:

@@ -39,22 +39,42 @@ def reproduce(targets: list[str]) -> list[str]:
     Raises UserError where a stage fails: with the stage's own sentence if it gave one.
     """
     LOG.parent.mkdir(parents=True, exist_ok=True)
-    command = ["dvc", "repro", *targets]
-    ran, said = [], ""
+    printed = []
     with (
         LOG.open("w") as log,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as dvc,
+        subprocess.Popen(
+            ["dvc", "repro", *targets], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as dvc,
     ):
         for line in dvc.stdout or ():
             print(line, end="", flush=True)
             log.write(line)
-            if match := re.match(r"Running stage '(.+)':", line):
-                ran.append(match[1])
-            if match := re.match(r"(?i:error): (.+)", line):
-                said = said or match[1]  # the stage's own sentence comes before what DVC makes of it
+            printed.append(line.rstrip())
+    ran = [match[1] for line in printed if (match := re.match(r"Running stage '(.+)':", line))]
     if dvc.returncode:
-        raise UserError(said or f"the pipeline stopped: see above, or {LOG.relative_to(ROOT)}")
+        raise UserError(why_it_failed(printed, ran[-1] if ran else ""))
     return ran
+
+
+def why_it_failed(printed: list[str], stage: str) -> str:
+    """One sentence of what `dvc repro` printed before it failed in `stage` (empty: before any stage ran)."""
+    said = [line.removeprefix("error: ") for line in printed if line.startswith("error: ")]
+    if said:
+        return said[-1]
+    by_docker = [line for line in printed if line.startswith("docker: ")]
+    code = next((match[1] for line in printed if (match := re.search(r"exited with (\d+)$", line))), "")
+    log = f"see above or {LOG.relative_to(ROOT)}"
+    if code == "125" and by_docker:
+        hint = ": 'make build' builds it" if "No such image" in by_docker[-1] else f"; {log}"
+        return f"stage {stage} could not be started, {by_docker[-1].removeprefix('docker: ').rstrip('.')}{hint}"
+    if code == "137":
+        memory = f"{environment.prefix(stage)}_MEMORY"
+        limit = os.environ.get(memory)
+        return f"stage {stage} was killed, most likely for more memory than {limit}: set {memory} in .env; {log}"
+    if code:
+        return f"stage {stage} crashed with exit code {code}; expected 0, or 2 with a sentence: {log}"
+    by_dvc = [line.removeprefix("ERROR: ") for line in printed if line.startswith("ERROR: ")]
+    return f"{by_dvc[-1].rstrip('.')}: {log}" if by_dvc else f"dvc repro failed: {log}"
 
 
 def report(ran: list[str], outcome: publish.Published, seconds: float) -> str:

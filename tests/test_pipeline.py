@@ -232,8 +232,7 @@ def test_a_failing_stage_says_why_in_the_last_line(clone: Clone) -> None:
     assert done.returncode == 2
     sentence = done.stdout.strip().splitlines()[-2]  # make's own line comes last
     assert sentence == (
-        "error: train: train.n_estimators is '-1'; "
-        "Input should be greater than or equal to 1: correct it in params.yaml"
+        "error: train: train.n_estimators is '-1'; expected greater than or equal to 1: correct it in params.yaml"
     )
 
 

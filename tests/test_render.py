@@ -170,8 +170,13 @@ def test_an_output_is_written_once_and_appears_three_times(kind, key):
 
 def test_a_stage_without_parameters_has_none():
     """A stage that params.yaml does not know has neither `params` nor a ${...} in its command."""
-    stage = pipeline([f'stage("one", {OUT})'], {"two": {"seed": 1}})["one"]
+    stage = pipeline([f'stage("one", {OUT})'], {"mlflow": {"model": "m"}})["one"]
     assert "params" not in stage and "${" not in str(stage["cmd"])
+
+
+def test_a_section_that_nothing_reads_is_refused():
+    """A section of params.yaml that is no stage's and not publishing's is refused by its name, as a slip of the pen."""
+    assert "section oen" in refusal(f'stage("one", {OUT})', params={"oen": {"seed": 1}})
 
 
 def test_a_stage_with_parameters_has_them_as_arguments():

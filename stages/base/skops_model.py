@@ -12,6 +12,8 @@ from stagekit import BadInput, writing
 
 TRUSTED_TYPES = ["sklearn.tree._tree.Tree"]
 """Types beyond skops' own list that a model file may hold. A forest is made of these."""
+_MALFORMED = (LookupError, ValueError, TypeError, AttributeError)
+"""What skops raises for an archive that is not one of its own."""
 
 
 def save(model: Any, path: Path) -> None:
@@ -24,7 +26,7 @@ def load(path: Path) -> Any:
     """The estimator in `path`. Raises BadInput where that is no skops file or holds types that are not trusted."""
     try:
         return skops.io.load(path, trusted=TRUSTED_TYPES)
-    except (zipfile.BadZipFile, skops.io.exceptions.UntrustedTypesFoundException) as error:
+    except (zipfile.BadZipFile, skops.io.exceptions.UntrustedTypesFoundException, *_MALFORMED) as error:
         raise BadInput(f"{path} is no model that can be trusted ({error}); expected what train wrote") from None
 
 

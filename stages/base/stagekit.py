@@ -4,7 +4,6 @@ A stage is a program that gets paths and parameters as `--name value` arguments,
 and nothing else, and exits 0, or 2 with one line on bad input (what, found, expected), or anything else on a crash.
 """
 
-import argparse
 import errno
 import hashlib
 import json
@@ -14,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -35,27 +34,53 @@ class Args(BaseModel):
 
 
 def parse[A: Args](args: type[A], argv: Sequence[str]) -> A:
-    """Reads `--name value` into `args`.
+    """Reads what DVC makes of a section of params.yaml into `args`.
 
-    The text `None` is what DVC makes of a null in params.yaml; a bool comes as `--name` or `--no-name`.
+    `--name value` is a value (the text `None` a null), `--name v1 v2` a list, `--name` true and `--no-name` false.
+    (argparse would take a negative number such as -1e-05 for an option, and print a page where one line is due.)
     Raises BadInput for an unknown name, a missing one, a wrong type and a value out of range.
     """
-    parser = argparse.ArgumentParser(prog=STAGE, allow_abbrev=False, argument_default=argparse.SUPPRESS)
-    for name, field in args.model_fields.items():
-        action = argparse.BooleanOptionalAction if field.annotation is bool else "store"
-        parser.add_argument(f"--{name}", action=action)
-    known, unknown = parser.parse_known_args(argv)
-    if unknown:
-        names = ", ".join(args.model_fields)
-        raise BadInput(f"unknown argument {unknown[0]}; expected one of {names}: remove it from params.yaml")
-    values = {name: None if value == "None" else value for name, value in vars(known).items()}
+    words: dict[str, list[str]] = {}
+    for word in argv:
+        if word.startswith("--"):
+            words[word.removeprefix("--")] = []
+        elif words:
+            words[next(reversed(words))].append(word)
+        else:
+            raise BadInput(f"{word!r} comes before any --name; expected --name value")
+    given = dict(_value(args, name, values) for name, values in words.items())
+    if unknown := [name for name in given if name not in args.model_fields]:
+        names = ", ".join(name for name, field in args.model_fields.items() if field.annotation is not Path)
+        raise BadInput(f"{STAGE}.{unknown[0]} is no parameter; expected one of {names}: correct it in params.yaml")
     try:
-        return args.model_validate(values)
+        return args.model_validate(given)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(map(str, first["loc"])) or "arguments"
-        found = "nothing" if first["type"] == "missing" else repr(values.get(name))
-        raise BadInput(f"{STAGE}.{name} is {found}; {first['msg']}: correct it in params.yaml") from None
+        raise BadInput(f"{STAGE}.{first_fault(error)}: correct it in params.yaml") from None
+
+
+def _value(args: type[Args], name: str, words: list[str]) -> tuple[str, Any]:
+    """The field that `--name words...` means, and its value."""
+    kinds = {key: field.annotation for key, field in args.model_fields.items()}
+    if get_origin(kinds.get(name)) is list:
+        return name, words
+    if not words:
+        for field, value in ((name, True), (name.removeprefix("no-"), False)):
+            if kinds.get(field) is bool:
+                return field, value
+        raise BadInput(f"{STAGE}.{name} has no value; expected one: correct it in params.yaml")
+    return name, words if len(words) > 1 else None if words == ["None"] else words[0]
+
+
+def first_fault(error: ValidationError) -> str:
+    """Name, value found and what is allowed, of the first value that pydantic refused."""
+    first = error.errors(include_url=False)[0]
+    name = ".".join(map(str, first["loc"])) or "value"
+    if first["type"] == "missing":
+        return f"{name} is missing; expected a value"
+    if first["type"] == "extra_forbidden":
+        return f"{name} is not known; expected no such key"
+    allowed = first["msg"].removeprefix("Input should be ").removeprefix("Value should be ")
+    return f"{name} is {first['input']!r}; expected {allowed}"
 
 
 def run[A: Args](main: Callable[[A], None], args: type[A]) -> None:
@@ -98,7 +123,7 @@ def rounded(value: Any) -> Any:
         return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [rounded(item) for item in value]
-    return round(float(value), 6) if isinstance(value, float) else value
+    return round(float(value), 6) + 0.0 if isinstance(value, float) else value  # + 0.0: no -0.0
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -66,7 +66,8 @@ def roc(model: Any, features: pd.DataFrame, truth: pd.Series) -> pd.DataFrame:
 def importance(model: Any, features: pd.DataFrame, truth: pd.Series, repeats: int, seed: int) -> pd.DataFrame:
     """Mean loss of accuracy when a feature is shuffled (`feature`, `importance`), the largest first."""
     found = permutation_importance(model, features, truth, n_repeats=repeats, random_state=seed)
-    table = pd.DataFrame({"feature": features.columns, "importance": found.importances_mean})
+    # Rounded before it is sorted: the last digits differ across machines.
+    table = pd.DataFrame({"feature": features.columns, "importance": rounded(found.importances_mean.tolist())})
     return table.sort_values(["importance", "feature"], ascending=[False, True])
 
 

@@ -1,6 +1,7 @@
 """Brings the raw data set in and checks it: the bundled Iris, a URL with its SHA-256, or a file of the user's."""
 
 import io
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +40,7 @@ class IngestArgs(Args):
 
     out: Path
     source: str
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")] | None = None
     external: Path | None = None
 
 
@@ -67,11 +68,14 @@ def download(url: str, path: Path) -> None:
 def read_csv(path: Path, name: str) -> pd.DataFrame:
     """The CSV file at `path`, called `name` in messages. Raises BadInput where it is not UTF-8 or no table."""
     try:
-        return pd.read_csv(io.StringIO(path.read_text(encoding="utf-8-sig")))
+        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
+            # index_col=False: a row with a cell too many is an error, and no row gives its first cell as an index.
+            return pd.read_csv(io.StringIO(path.read_text(encoding="utf-8-sig")), index_col=False)
     except UnicodeDecodeError as error:
         raise BadInput(f"{name} is not UTF-8 (byte {error.start}); expected a CSV file in UTF-8: convert it") from None
-    except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
-        raise BadInput(f"{name} is no table: {error}; expected a CSV file with a header line: correct it") from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        why = " ".join(str(error).split())
+        raise BadInput(f"{name} is no table: {why}; expected a header line and as many cells in each row") from None
 
 
 def validated(frame: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -97,12 +101,14 @@ def _first_fault(cases: pd.DataFrame) -> str:
     case = (cells if not cells.empty else cases).iloc[0]
     expected = f"one of {', '.join(CLASSES)}" if case["column"] == "species" else "a number of cm in (0, 100]"
     row = f" in data row {int(case['index']) + 1}" if pd.notna(case["index"]) else ""
-    return f"column {case['column']}{row} holds {case['failure_case']!r}; expected {expected}"
+    found = case["failure_case"]
+    found = found.item() if hasattr(found, "item") else found
+    return f"column {case['column']}{row} holds {found!r}; expected {expected}"
 
 
 def check_digest(path: Path, expected: str | None, name: str) -> None:
     """Raises BadInput where `expected` is given and is not the file's SHA-256."""
-    if expected and (found := sha256(path)) != expected:
+    if expected and (found := sha256(path)) != expected.lower():
         raise BadInput(
             f"{name} has the SHA-256 {found}; expected {expected}: if the new file is right, "
             "set ingest.sha256 in params.yaml"
@@ -112,6 +118,8 @@ def check_digest(path: Path, expected: str | None, name: str) -> None:
 def main(args: IngestArgs) -> None:
     with writing(args.out) as part:
         if args.source == "bundled":
+            if args.sha256:
+                raise BadInput("ingest.sha256 is set, but ingest.source is bundled; expected null with it: correct it")
             frame = bundled()
         elif args.source.startswith(("http://", "https://")):
             if not args.sha256:

@@ -27,10 +27,19 @@ def split(frame: pd.DataFrame, test_size: float, seed: int) -> tuple[pd.DataFram
     """
     try:
         train, test = train_test_split(frame, test_size=test_size, random_state=seed, stratify=frame[TARGET])
-    except ValueError as error:
-        # scikit-learn names the class or the size at fault.
-        raise BadInput(f"{len(frame)} rows cannot be split with test_size {test_size}: {error}") from None
+    except ValueError as error:  # which names the class or the size at fault
+        raise _no_split(frame, test_size, str(error)) from None
+    for name, part in (("training", train), ("test", test)):
+        if lost := sorted(set(frame[TARGET]) - set(part[TARGET])):
+            raise _no_split(frame, test_size, f"the class {lost[0]} would be missing from the {name} set")
     return train, test
+
+
+def _no_split(frame: pd.DataFrame, test_size: float, why: str) -> BadInput:
+    return BadInput(
+        f"{len(frame)} rows cannot be split with test_size {test_size}: {why}; expected each class in both sets: "
+        "change preprocess.test_size or the data"
+    )
 
 
 def main(args: PreprocessArgs) -> None:

@@ -45,9 +45,11 @@ def quiet() -> Iterator[None]:
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
-    for logger, level in loggers.items():
-        logger.setLevel(level)
+        try:
+            yield
+        finally:
+            for logger, level in loggers.items():
+                logger.setLevel(level)
 
 
 class RegistryError(Exception):
@@ -220,7 +222,7 @@ def judge(accuracy: float, champion: float | None, name: str, min_improvement: f
     if champion is None:
         return PRODUCTION, "no version was in production"
     numbers = f"its test accuracy {accuracy:.6g} against {champion:.6g} of {name}"
-    if accuracy > champion + min_improvement:
+    if round(accuracy - champion, 9) > min_improvement:  # 0.8 - 0.7 is 0.1
         return PRODUCTION, f"better than production: {numbers}"
     wanted = f", {min_improvement:g} more wanted" if min_improvement else ""
     return STAGING, f"not better than production: {numbers}{wanted}"
@@ -233,16 +235,17 @@ def _decide(client: MlflowClient, settings: Settings, version: ModelVersion) -> 
     """
     in_production = [v for v in versions(client, settings.model) if v.current_stage == PRODUCTION]
     if any(v.version == version.version for v in in_production):
-        stage, reason = PRODUCTION, version.tags["reason"]
+        stage, reason = PRODUCTION, version.tags.get("reason", "was put there by hand, before it was compared")
     else:
         champion = in_production[0] if in_production else None
         stage, reason = judge(
             float(version.tags["test_accuracy"]),
-            float(champion.tags["test_accuracy"]) if champion else None,
+            _accuracy_of(champion, settings.model) if champion else None,
             f"version {champion.version}" if champion else "",
             settings.min_improvement,
         )
-        client.set_model_version_tag(settings.model, version.version, "reason", reason)
+    client.set_model_version_tag(settings.model, version.version, "reason", reason)
+    if version.current_stage != stage:
         client.transition_model_version_stage(
             settings.model, version.version, stage, archive_existing_versions=stage == PRODUCTION
         )
@@ -257,3 +260,13 @@ def _decide(client: MlflowClient, settings: Settings, version: ModelVersion) -> 
             f"{decided.current_stage} and the alias {stage.lower()} on version {by_alias.version}"
         )
     return decided
+
+
+def _accuracy_of(champion: ModelVersion, model: str) -> float:
+    try:
+        return float(champion.tags["test_accuracy"])
+    except (KeyError, ValueError):
+        raise RegistryError(
+            f"version {champion.version} of {model} is in production without a number as its tag test_accuracy, so "
+            "nothing can be compared with it: set that tag, or archive the version"
+        ) from None

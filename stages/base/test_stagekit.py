@@ -1,0 +1,229 @@
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+from pydantic import Field
+
+import stagekit
+from stagekit import Args, BadInput
+
+
+class CakeArgs(Args):
+    out: Path
+    eggs: Annotated[int, Field(ge=1, le=12)]
+    sugar: Annotated[float, Field(gt=0, le=1)] = 0.5
+    layers: Annotated[int, Field(ge=1)] | None = None
+    topping: str = "none"
+    iced: bool = False
+
+
+def parse(*options: str) -> CakeArgs:
+    return stagekit.parse(CakeArgs, ["--out", "cake.txt", *options])
+
+
+# --- parse
+
+
+def test_arguments_become_typed_values():
+    """Each argument arrives as the type that its field says, and what is not given has its default."""
+    assert parse("--eggs", "3", "--sugar", "0.25", "--layers", "2", "--topping", "cherry") == CakeArgs(
+        out=Path("cake.txt"), eggs=3, sugar=0.25, layers=2, topping="cherry", iced=False
+    )
+    assert parse("--eggs", "3").sugar == 0.5
+
+
+def test_none_is_null():
+    """The text None, which DVC makes of a null in params.yaml, is null."""
+    assert parse("--eggs", "3", "--layers", "None").layers is None
+
+
+@pytest.mark.parametrize(("flags", "iced"), [(["--iced"], True), (["--no-iced"], False), ([], False)])
+def test_bool_comes_as_a_flag(flags, iced):
+    """A bool is true as --name and false as --no-name."""
+    assert parse("--eggs", "3", *flags).iced is iced
+
+
+@pytest.mark.parametrize("topping", ["", "None of it", "two words", "-x", "-1e-05"])
+def test_text_arrives_as_it_stands(topping):
+    """A text arrives as it was given."""
+    assert parse("--eggs", "3", "--topping", topping).topping == topping
+
+
+class ListArgs(Args):
+    columns: list[str]
+
+
+@pytest.mark.parametrize("columns", [["a"], ["a", "b c"], []])
+def test_list_comes_as_its_items(columns):
+    """A list is --name and its items, as DVC writes it."""
+    assert stagekit.parse(ListArgs, ["--columns", *columns]).columns == columns
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([], ["eggs", "missing"]),
+        (["--eggs"], ["eggs"]),
+        (["--eggs", "three"], ["eggs", "'three'", "integer"]),
+        (["--eggs", "2.5"], ["eggs", "'2.5'", "integer"]),
+        (["--eggs", "None"], ["eggs", "None", "integer"]),
+        (["--eggs", "0"], ["eggs", "'0'", "greater than or equal to 1"]),
+        (["--eggs", "13"], ["eggs", "'13'", "less than or equal to 12"]),
+        (["--eggs", "3", "--sugar", "0"], ["sugar", "'0'", "greater than 0"]),
+        (["--eggs", "3", "--sugar", "nan"], ["sugar", "'nan'"]),
+        (["--eggs", "3", "--sugar", "-0.5"], ["sugar", "'-0.5'", "greater than 0"]),
+        (["--eggs", "3", "--sugar", "-1e-05"], ["sugar", "-1e-05"]),
+        (["--eggs", "3", "--layers", "0"], ["layers", "'0'", "greater than or equal to 1"]),
+        (["--eggs", "3", "--iced", "maybe"], ["iced", "maybe"]),
+        (["--eggs", "3", "--flour", "1"], ["flour", "eggs, sugar, layers, topping, iced"]),
+        (["--egg", "3"], ["egg", "eggs, sugar, layers, topping, iced"]),
+        (["--eggs", "3", "flour"], ["eggs", "integer"]),
+    ],
+)
+def test_wrong_arguments_are_bad_input(options, told):
+    """An unknown argument, a missing one, a wrong type and a value out of range are refused in one line with a name."""
+    with pytest.raises(BadInput) as error:
+        parse(*options)
+    assert "\n" not in str(error.value)
+    assert [part for part in told if part not in str(error.value)] == []
+
+
+# --- run
+
+
+def run(monkeypatch, main, *options: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["cake.py", "--out", "cake.txt", *options])
+    stagekit.run(main, CakeArgs)
+
+
+def exit_of(monkeypatch, capsys, main, *options: str) -> tuple[int | str | None, str]:
+    with pytest.raises(SystemExit) as end:
+        run(monkeypatch, main, *options)
+    return end.value.code, capsys.readouterr().err
+
+
+def test_a_stage_that_ends_well_exits_0(monkeypatch):
+    """A stage that ends well gets its arguments and exits 0, by returning."""
+    called = []
+    run(monkeypatch, called.append, "--eggs", "3")
+    assert [args.eggs for args in called] == [3]
+
+
+def test_bad_input_exits_2_with_one_line(monkeypatch, capsys):
+    """A stage that raises BadInput exits 2 and says why in one line on stderr."""
+
+    def main(args: CakeArgs) -> None:
+        raise BadInput("the eggs are bad; expected good ones: buy new ones")
+
+    code, said = exit_of(monkeypatch, capsys, main, "--eggs", "3")
+    assert code == 2
+    assert said.startswith("error: ") and said.endswith("the eggs are bad; expected good ones: buy new ones\n")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("options", [["--eggs", "none"], ["--eggs"], ["--eggs", "-1e3"], ["--eggs", "3", "--flour"]])
+def test_wrong_arguments_exit_2_with_one_line(monkeypatch, capsys, options):
+    """A stage that gets wrong arguments exits 2 with one line and does nothing."""
+    called = []
+    code, said = exit_of(monkeypatch, capsys, called.append, *options)
+    assert (code, called) == (2, [])
+    assert said.startswith("error: ") and said.count("\n") == 1
+
+
+def test_full_disk_exits_2_with_one_line(monkeypatch, capsys):
+    """A disk without space is said in one line that names the system's reason."""
+    code, said = exit_of(monkeypatch, capsys, lambda args: Path("/dev/full").write_text("cake"), "--eggs", "3")
+    assert code == 2
+    assert "No space left on device" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("main", "crash"),
+    [(lambda args: 1 / 0, ZeroDivisionError), (lambda args: Path("/no/such/file").read_text(), FileNotFoundError)],
+)
+def test_a_crash_stays_a_crash(monkeypatch, main, crash):
+    """What is no bad input goes through with its traceback."""
+    with pytest.raises(crash):
+        run(monkeypatch, main, "--eggs", "3")
+
+
+# --- files
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def test_writing_puts_the_file_in_place(tmp_path):
+    """What is written lands under its own name, in a folder that is made if need be, and nothing else stays."""
+    path = tmp_path / "new" / "cake.txt"
+    with stagekit.writing(path) as part:
+        part.write_text("cake")
+        assert not path.exists()
+    assert files(path.parent) == {"cake.txt": "cake"}
+
+
+@pytest.mark.parametrize("interruption", [ValueError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("before", [{}, {"cake.txt": "old"}])
+def test_writing_that_fails_leaves_all_as_it_was(tmp_path, interruption, before):
+    """A write that is broken off leaves no new file and an old file untouched."""
+    for name, text in before.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(interruption), stagekit.writing(tmp_path / "cake.txt") as part:
+        part.write_text("half a c")
+        raise interruption
+    assert files(tmp_path) == before
+
+
+def test_writing_nothing_keeps_the_old_file(tmp_path):
+    """A block that writes nothing is an error, not an empty file in place of the old one."""
+    (tmp_path / "cake.txt").write_text("old")
+    with pytest.raises(FileNotFoundError), stagekit.writing(tmp_path / "cake.txt"):
+        pass
+    assert files(tmp_path) == {"cake.txt": "old"}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (1 / 3, "0.333333"),
+        (2 / 3, "0.666667"),
+        (1e-9, "0.0"),
+        (-1e-9, "0.0"),  # as 1e-9: the two differ by less than what is kept
+        (150, "150"),
+        (True, "true"),
+        (None, "null"),
+        ("0.123456789", '"0.123456789"'),
+        ({"b": [0.1234567], "a": (0.1234561, 2)}, '{"b": [0.123457], "a": [0.123456, 2]}'),
+    ],
+)
+def test_rounded_keeps_six_decimals(value, expected):
+    """Numbers that agree to 6 decimals are written alike, however deep they lie, and all else stays as it is."""
+    assert json.dumps(stagekit.rounded(value)) == expected
+
+
+def test_write_json_writes_what_json_reads(tmp_path):
+    """The file holds the value rounded, in the order of its keys, and ends in a newline."""
+    stagekit.write_json(tmp_path / "cake.json", {"b": 0.12345678, "a": None})
+    text = (tmp_path / "cake.json").read_text()
+    assert list(json.loads(text).items()) == [("b", 0.123457), ("a", None)]
+    assert text.endswith("}\n")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_write_json_refuses_what_json_has_no_word_for(tmp_path, value):
+    """A number that JSON cannot express is an error and leaves no file."""
+    with pytest.raises(ValueError):
+        stagekit.write_json(tmp_path / "cake.json", {"a": value})
+    assert files(tmp_path) == {}
+
+
+def test_sha256_is_that_of_the_content(tmp_path):
+    """The digest is the published SHA-256 of the file's bytes."""
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert (
+        stagekit.sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )  # the example of FIPS 180-4

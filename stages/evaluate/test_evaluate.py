@@ -1,0 +1,196 @@
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
+
+import skops_model
+from stagekit import BadInput
+from stages.evaluate import evaluate
+
+CSVS = {
+    "confusion": ["actual", "predicted"],
+    "roc": ["class", "fpr", "tpr"],
+    "importance": ["feature", "importance"],
+}
+
+
+class Oracle:
+    """A model whose features are the probabilities that it gives."""
+
+    classes_ = np.array(["a", "b", "c"])
+
+    def predict_proba(self, features: pd.DataFrame) -> np.ndarray:
+        return features.to_numpy()
+
+    def predict(self, features: pd.DataFrame) -> np.ndarray:
+        return self.classes_[features.to_numpy().argmax(axis=1)]
+
+
+TRUTH = pd.Series(["a", "a", "b", "b", "c"])
+PREDICTED = ["a", "b", "b", "b", "a"]
+PROBABILITIES = pd.DataFrame(
+    [[0.8, 0.1, 0.1], [0.25, 0.5, 0.25], [0.25, 0.5, 0.25], [0.1, 0.8, 0.1], [0.5, 0.25, 0.25]], columns=list("abc")
+)
+
+
+@pytest.fixture(scope="module")
+def iris() -> pd.DataFrame:
+    """Every third flower, as a test set."""
+    data = load_iris(as_frame=True)
+    return data.data.assign(species=data.target_names[data.target]).iloc[::3]
+
+
+@pytest.fixture(scope="module")
+def forest() -> RandomForestClassifier:
+    """A small forest, fitted on the flowers that are not in the test set, that errs on some."""
+    data = load_iris(as_frame=True)
+    train = data.data.assign(species=data.target_names[data.target]).drop(index=range(0, 150, 3))
+    model = RandomForestClassifier(n_estimators=3, max_depth=2, random_state=1)
+    return model.fit(train.drop(columns="species"), train["species"])
+
+
+@pytest.fixture
+def measure(tmp_path, iris, forest):
+    """Runs the stage on the forest and gives the files that it wrote."""
+    skops_model.save(forest, tmp_path / "model.skops")
+    iris.to_csv(tmp_path / "test.csv", index=False)
+
+    def run(folder: str, seed: int = 1) -> dict[str, bytes]:
+        outputs = {name: tmp_path / folder / f"{name}.csv" for name in CSVS}
+        evaluate.main(
+            evaluate.EvaluateArgs(
+                model=tmp_path / "model.skops",
+                test_csv=tmp_path / "test.csv",
+                metrics=tmp_path / folder / "metrics.json",
+                **outputs,
+                importance_repeats=3,
+                seed=seed,
+            )
+        )
+        return {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()}
+
+    return run
+
+
+def test_scores_are_what_one_computes_by_hand():
+    """Accuracy, precision, recall, F1, log loss and confusion matrix are the textbook's, 0 for a class never told."""
+    measured = evaluate.scores(Oracle(), PROBABILITIES, TRUTH)
+    assert measured["rows"] == 5
+    assert measured["classes"] == ["a", "b", "c"]
+    assert measured["confusion_matrix"] == [[1, 1, 0], [0, 2, 0], [1, 0, 0]]
+    assert measured["accuracy"] == pytest.approx(3 / 5)
+    assert measured["per_class"] == {
+        "a": pytest.approx({"precision": 1 / 2, "recall": 1 / 2, "f1": 1 / 2}),
+        "b": pytest.approx({"precision": 2 / 3, "recall": 1, "f1": 4 / 5}),
+        "c": pytest.approx({"precision": 0, "recall": 0, "f1": 0}),
+    }
+    assert measured["precision_macro"] == pytest.approx((1 / 2 + 2 / 3) / 3)
+    assert measured["recall_macro"] == pytest.approx((1 / 2 + 1) / 3)
+    assert measured["f1_macro"] == pytest.approx((1 / 2 + 4 / 5) / 3)
+    assert measured["log_loss"] == pytest.approx(-math.log(0.8 * 0.25 * 0.5 * 0.8 * 0.25) / 5)
+
+
+def test_scores_of_a_perfect_model():
+    """A model that is right and sure has the best score everywhere."""
+    measured = evaluate.scores(Oracle(), pd.DataFrame(np.eye(3), columns=list("abc")), pd.Series(["a", "b", "c"]))
+    assert measured["log_loss"] == pytest.approx(0)
+    assert {measured[name] for name in ("accuracy", "precision_macro", "recall_macro", "f1_macro")} == {1}
+    assert measured["confusion_matrix"] == np.eye(3).tolist()
+
+
+def test_confusion_has_a_row_a_test_row():
+    """Each test row stands there with its own class and the one that it was taken for, in the order of the test set."""
+    table = evaluate.confusion(Oracle(), PROBABILITIES, TRUTH)
+    assert table.to_dict("list") == {"actual": TRUTH.tolist(), "predicted": PREDICTED}
+
+
+def test_roc_of_one_class_by_hand():
+    """A class's curve goes through the rates that its thresholds give."""
+    table = evaluate.roc(Oracle(), PROBABILITIES, TRUTH)
+    curve = table[table["class"] == "b"]
+    points = set(zip(curve["fpr"].round(6), curve["tpr"].round(6), strict=True))
+    assert points >= {(0, 0), (0, 0.5), (round(1 / 3, 6), 1), (1, 1)}
+
+
+def test_roc_curves_rise_from_0_to_1(iris, forest):
+    """Each class has a curve whose rates lie in [0, 1], never fall, begin at 0 and end at 1."""
+    table = evaluate.roc(forest, iris.drop(columns="species"), iris["species"])
+    assert set(table["class"]) == set(iris["species"])
+    for _, curve in table.groupby("class"):
+        for rate in (curve["fpr"], curve["tpr"]):
+            assert rate.between(0, 1).all() and rate.is_monotonic_increasing
+            assert (rate.iloc[0], rate.iloc[-1]) == (0, 1)
+
+
+def test_importance_is_sorted_and_tells_what_counts():
+    """The feature that decides comes first, and one that the model never looks at has importance 0."""
+    frame = pd.DataFrame({"dull": 0.0, "telling": np.arange(20.0)})
+    truth = pd.Series(np.where(frame["telling"] < 10, "a", "b"))
+    model = RandomForestClassifier(n_estimators=5, random_state=1).fit(frame, truth)
+    table = evaluate.importance(model, frame, truth, repeats=3, seed=1)
+    assert table["feature"].tolist() == ["telling", "dull"]
+    assert table["importance"].iloc[0] > 0 == table["importance"].iloc[1]
+
+
+def test_importance_falls(iris, forest):
+    """Every feature is in the table once, the largest importance first."""
+    table = evaluate.importance(forest, iris.drop(columns="species"), iris["species"], repeats=3, seed=1)
+    assert set(table["feature"]) == set(iris.drop(columns="species")) and len(table) == 4
+    assert table["importance"].is_monotonic_decreasing
+
+
+class Both:
+    """A model that wants both features to be large."""
+
+    def fit(self, *data) -> None: ...
+
+    def predict(self, features: pd.DataFrame) -> np.ndarray:
+        return np.where((features["x"] > 0.5) & (features["y"] > 0.5), "b", "a")
+
+    def score(self, features: pd.DataFrame, truth: pd.Series) -> float:
+        return float((self.predict(features) == truth).mean())
+
+
+def test_equal_importance_goes_by_name():
+    """Features whose importance is the same to the 6 decimals that are kept stand in the order of their names."""
+    frame = pd.DataFrame({"y": [0, 1, 1, 0, 1, 1, 0], "x": [1, 1, 0, 0, 1, 1, 1]})
+    truth = pd.Series(Both().predict(frame))
+    tables = [evaluate.importance(Both(), frame, truth, repeats=10, seed=seed) for seed in range(100)]
+    ties = [table["feature"].tolist() for table in tables if table["importance"].round(6).nunique() == 1]
+    assert ties == [["x", "y"]] * len(ties) and ties
+
+
+def test_the_stage_writes_all_its_outputs(measure, iris):
+    """The stage writes the metrics and the three plots' data, each with its columns, and nothing else."""
+    files = measure("metrics")
+    assert sorted(files) == ["confusion.csv", "importance.csv", "metrics.json", "roc.csv"]
+    for name, columns in CSVS.items():
+        assert files[f"{name}.csv"].decode().splitlines()[0].split(",") == columns
+    measured = json.loads(files["metrics.json"])
+    assert measured["rows"] == len(iris) == np.sum(measured["confusion_matrix"])
+    assert 0.5 < measured["accuracy"] < 1
+    assert measured["accuracy"] == pytest.approx(np.trace(measured["confusion_matrix"]) / len(iris), abs=1e-6)
+
+
+def test_the_same_inputs_give_the_same_bytes(measure):
+    """Run twice, the stage writes the same files, byte by byte."""
+    assert measure("one") == measure("two")
+
+
+def test_numbers_have_six_decimals_at_most(measure):
+    """What is written has no digit that differs from one processor to another."""
+    for name, content in measure("metrics").items():
+        for word in content.decode().replace(",", " ").replace("[", " ").split():
+            assert len(word.rpartition(".")[2]) <= 6 or not word[-1].isdigit(), f"{word} in {name}"
+
+
+def test_what_is_no_model_is_refused(tmp_path, measure):
+    """A file that is no model is bad input, and nothing is written."""
+    (tmp_path / "model.skops").write_bytes(b"no model")
+    with pytest.raises(BadInput, match=r"model\.skops"):
+        measure("metrics")
+    assert not (tmp_path / "metrics").exists()

@@ -1,0 +1,268 @@
+import hashlib
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from stagekit import BadInput
+from stages.ingest import ingest
+
+COLUMNS = "sepal_length,sepal_width,petal_length,petal_width,species"
+GOOD = f"{COLUMNS}\n5.1,3.5,1.4,0.2,setosa\n6.0,3.0,4.0,1.0,versicolor\n"
+LENGTH, SPECIES = r"a number of cm in \(0, 100\]", "one of setosa, versicolor, virginica"
+
+
+@pytest.fixture
+def out(tmp_path):
+    """Where the stage writes: a path in a folder of its own."""
+    return tmp_path / "raw" / "iris.csv"
+
+
+def of_file(tmp_path, out, content: str | bytes, **options) -> None:
+    """Ingests a file of the user's with that content."""
+    path = tmp_path / "flowers.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    ingest.main(ingest.IngestArgs(out=out, source="data/external/flowers.csv", external=path, **options))
+
+
+def refusal(out, act, *arguments, **options) -> str:
+    """The one line with which `act` refuses its input, leaving nothing behind."""
+    with pytest.raises(BadInput) as error:
+        act(*arguments, **options)
+    assert not out.parent.exists() or list(out.parent.iterdir()) == []
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def digest(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+# --- bundled
+
+
+def test_bundled_is_the_iris_data_set(out):
+    """The bundled source gives Fisher's 150 flowers, 50 a class, in the columns that the other stages know."""
+    ingest.main(ingest.IngestArgs(out=out, source="bundled"))
+    frame = pd.read_csv(out)
+    assert ",".join(frame.columns) == COLUMNS
+    assert frame["species"].value_counts().to_dict() == {"setosa": 50, "versicolor": 50, "virginica": 50}
+    assert frame.iloc[0].tolist() == [5.1, 3.5, 1.4, 0.2, "setosa"]
+    assert frame.drop(columns="species").sum().round(1).tolist() == [876.5, 458.6, 563.7, 179.9]
+
+
+def test_bundled_twice_is_the_same_file(tmp_path):
+    """The stage writes the same bytes each time, and nothing but its output."""
+    for name in ("one", "two"):
+        ingest.main(ingest.IngestArgs(out=tmp_path / name, source="bundled"))
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+
+
+# --- a file of the user's
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(GOOD, id="as it is"),
+        pytest.param(b"\xef\xbb\xbf" + GOOD.encode(), id="BOM"),
+        pytest.param(GOOD.replace("\n", "\r\n"), id="CRLF"),
+        pytest.param(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode(), id="BOM and CRLF"),
+        pytest.param(GOOD.rstrip("\n"), id="no newline at the end"),
+        pytest.param(GOOD.replace("6.0,3.0,4.0,1.0", "6,3,4,1"), id="whole numbers"),
+        pytest.param(
+            "species,petal_width,petal_length,sepal_width,sepal_length\nsetosa,0.2,1.4,3.5,5.1\n"
+            "versicolor,1.0,4.0,3.0,6.0\n",
+            id="columns in another order",
+        ),
+    ],
+)
+def test_the_same_table_gives_the_same_file(tmp_path, out, content):
+    """However a good table is written down, the output is one and the same normalized file."""
+    of_file(tmp_path, out, content)
+    assert out.read_bytes() == GOOD.encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "what", "found", "expected"),
+    [
+        pytest.param("", "no table", "No columns", "a header line", id="empty file"),
+        pytest.param(f"{COLUMNS}\n", "no rows", "", "at least one", id="no rows"),
+        pytest.param(
+            "5.1;3.5;1.4\n1;2;3\n", "column 5.1;3.5;1.4", "", COLUMNS.replace(",", ", "), id="other separator"
+        ),
+        pytest.param(
+            GOOD.replace(",petal_width", ""), "no table", "length of data", "as many cells", id="name without a column"
+        ),
+        pytest.param(
+            "sepal_length,sepal_width,petal_length,species\n1,2,3,setosa\n1,2,3,virginica\n",
+            "column petal_width",
+            "missing",
+            COLUMNS.replace(",", ", "),
+            id="missing column",
+        ),
+        pytest.param(
+            f"{COLUMNS},colour\n1,2,3,4,setosa,red\n1,2,3,4,virginica,red\n",
+            "column colour",
+            "not expected",
+            COLUMNS.replace(",", ", "),
+            id="extra column",
+        ),
+        pytest.param(f"{COLUMNS}\n1,2,3,4,setosa\n5,6,7,8,virginica,red\n", "", "", "", id="a row with a cell more"),
+        pytest.param(f"{COLUMNS}\n1,1,2,3,4,setosa\n2,5,6,7,8,virginica\n", "", "", "", id="a nameless column"),
+        pytest.param(GOOD.replace("6.0", "long"), "sepal_length in data row 2", "'long'", LENGTH, id="text"),
+        pytest.param(GOOD.replace("1.0,v", ",v"), "petal_width in data row 2", "nan", LENGTH, id="no number"),
+        pytest.param(GOOD.replace("6.0,", "NaN,"), "sepal_length in data row 2", "nan", LENGTH, id="NaN"),
+        pytest.param(GOOD.replace("3.0,", "0,"), "sepal_width in data row 2", "0", LENGTH, id="zero"),
+        pytest.param(GOOD.replace("3.0,", "-3,"), "sepal_width in data row 2", "-3", LENGTH, id="negative"),
+        pytest.param(GOOD.replace("4.0,", "400,"), "petal_length in data row 2", "400", LENGTH, id="too long"),
+        pytest.param(GOOD.replace("4.0,", "inf,"), "petal_length in data row 2", "inf", LENGTH, id="infinite"),
+        pytest.param(GOOD.replace("versicolor", "rose"), "species in data row 2", "'rose'", SPECIES, id="other class"),
+        pytest.param(GOOD.replace("versicolor", ""), "species in data row 2", "nan", SPECIES, id="no class"),
+        pytest.param(GOOD.replace("versicolor", "setosa"), "one class", "setosa", "at least two", id="one class"),
+        pytest.param(GOOD.replace("set", "s\u00e9t").encode("latin-1"), "UTF-8", "byte 75", "UTF-8", id="latin-1"),
+        pytest.param(b"\x89PNG\r\n\x1a\n\0\0", "UTF-8", "byte 0", "UTF-8", id="no text"),
+    ],
+)
+def test_a_bad_file_is_refused(tmp_path, out, content, what, found, expected):
+    """A bad file is refused in one line that names the file, what is wrong, what was found and what was expected."""
+    said = refusal(out, of_file, tmp_path, out, content)
+    assert said.startswith("data/external/flowers.csv")
+    assert "expected" in said
+    for part in (what, found, expected.replace("\\", "")):
+        assert part in said
+
+
+@pytest.mark.parametrize("cell", ["0", "-3", "400", "inf", "nan"])
+def test_a_bad_number_is_told_as_a_number(tmp_path, out, cell):
+    """The message shows the value as a user would write it, not as Python's numbers are called."""
+    assert "np.float64" not in refusal(out, of_file, tmp_path, out, GOOD.replace("6.0", cell))
+
+
+def test_the_digest_of_a_file_is_checked(tmp_path, out):
+    """A file with the SHA-256 that was given is taken; any other is refused, with the digest that it has."""
+    of_file(tmp_path, out, GOOD, sha256=digest(GOOD))
+    assert out.read_text() == GOOD
+    out.unlink()
+    said = refusal(out, of_file, tmp_path, out, GOOD, sha256="0" * 64)
+    assert digest(GOOD) in said and "0" * 64 in said
+
+
+def test_a_bad_file_leaves_the_old_output(tmp_path, out):
+    """A file that is refused leaves what an earlier run wrote."""
+    of_file(tmp_path, out, GOOD)
+    with pytest.raises(BadInput):
+        of_file(tmp_path, out, "")
+    assert out.read_text() == GOOD
+    assert list(out.parent.iterdir()) == [out]
+
+
+# --- a URL
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A web server: `pages` maps a path to its answers, (status, body, announced length), the last one for ever."""
+    pages: dict[str, list[tuple[int, bytes, int]]] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answers = pages.get(self.path, [(404, b"", 0)])
+            status, body, length = answers.pop(0) if len(answers) > 1 else answers[0]
+            self.send_response(status)
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments) -> None:
+            pass
+
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(ingest, "RETRIES", ingest.RETRIES.new(backoff_factor=0))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        httpd.pages = pages
+        httpd.url = f"http://127.0.0.1:{httpd.server_port}"
+        yield httpd
+        httpd.shutdown()
+
+
+def whole(text: str, status: int = 200) -> tuple[int, bytes, int]:
+    return status, text.encode(), len(text)
+
+
+def of_url(out, url: str, sha256: str | None = digest(GOOD)) -> None:
+    ingest.main(ingest.IngestArgs(out=out, source=url, sha256=sha256))
+
+
+def test_a_url_is_downloaded(server, out):
+    """The file that a URL serves, with the digest that was given, becomes the output, and nothing else stays."""
+    server.pages["/iris.csv"] = [whole(GOOD)]
+    of_url(out, f"{server.url}/iris.csv")
+    assert out.read_text() == GOOD
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_a_server_that_stumbles_is_asked_again(server, out):
+    """Answers that say that the server is busy are followed by another try."""
+    server.pages["/iris.csv"] = [whole("", 503), whole("", 429), whole(GOOD)]
+    of_url(out, f"{server.url}/iris.csv")
+    assert out.read_text() == GOOD
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        pytest.param(whole("gone", 404), "404", id="404"),
+        pytest.param(whole("busy", 503), "503", id="503 for ever"),
+        pytest.param((200, GOOD.encode(), len(GOOD) + 1), "cannot be downloaded", id="cut off"),
+        pytest.param((200, b"", len(GOOD)), "cannot be downloaded", id="cut off before the first byte"),
+        pytest.param(whole(GOOD + "\n"), digest(GOOD + "\n"), id="another file"),
+        pytest.param(whole(""), digest(""), id="empty file"),
+    ],
+)
+def test_a_download_that_fails_is_refused(server, out, answer, told):
+    """A file that is not there, not whole or not the one that was meant is refused with the URL, and nothing stays."""
+    server.pages["/iris.csv"] = [answer]
+    said = refusal(out, of_url, out, f"{server.url}/iris.csv")
+    assert f"{server.url}/iris.csv" in said and told in said and "expected" in said
+
+
+def test_a_bad_table_at_the_right_url_is_refused(server, out):
+    """A table with the right digest is checked as any other is."""
+    server.pages["/iris.csv"] = [whole(f"{COLUMNS}\n")]
+    assert "no rows" in refusal(out, of_url, out, f"{server.url}/iris.csv", digest(f"{COLUMNS}\n"))
+
+
+def test_a_server_that_is_away_is_refused(server, out):
+    """A port at which nobody listens is bad input, not a crash."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/iris.csv"
+    assert url in refusal(out, of_url, out, url)
+
+
+def test_a_url_without_a_digest_is_refused(server, out):
+    """A URL must come with a SHA-256: nothing is downloaded without."""
+    server.pages["/iris.csv"] = [whole(GOOD)]
+    assert "ingest.sha256" in refusal(out, of_url, out, f"{server.url}/iris.csv", sha256=None)
+
+
+# --- arguments
+
+
+@pytest.mark.parametrize("source", ["", "iris", "ftp://127.0.0.1/iris.csv", "/etc/passwd"])
+def test_another_source_is_refused(out, source):
+    """What is neither bundled nor a URL nor a file that was mounted is refused with the choices there are."""
+    said = refusal(out, of_url, out, source)
+    assert repr(source) in said and "bundled" in said and "data/external/" in said
+
+
+@pytest.mark.parametrize("sha256", ["", "0" * 63, "0" * 65, "g" * 64])
+def test_what_is_no_digest_is_refused(out, sha256):
+    """A SHA-256 has 64 hex digits."""
+    with pytest.raises(ValidationError, match="sha256"):
+        ingest.IngestArgs(out=out, source="bundled", sha256=sha256)
