@@ -10,7 +10,10 @@ RUNNER = ROOT / "scripts" / "requirements.txt"
 
 def main(arguments: list[str]) -> int:
     # The runner's first: the tests run the stages' code there, so the images get the versions that were tested.
-    for source in [RUNNER.with_suffix(".in"), *sorted(ROOT.glob("stages/*/requirements.in"))]:
+    for source in [
+        RUNNER.with_suffix(".in"),
+        *sorted([*ROOT.glob("stages/*/requirements.in"), *ROOT.glob("tests/*/requirements.in")]),
+    ]:
         target = source.with_suffix(".txt")
         command = ["uv", "pip", "compile", "--quiet", "--no-emit-index-url", "--generate-hashes"]
         command += ["--python", sys.executable, "--custom-compile-command", "make lock", *arguments]

@@ -14,6 +14,9 @@ from pathlib import Path
 
 from scripts.project import LOCAL, ROOT, UserError
 
+PREFIX = "test-run-"
+OUTPUT = LOCAL / "test-output"
+"""What tests leave for people to look at: screenshots of MLflow's pages."""
 KEPT = ("PATH", "HOME", "USER", "LANG", "TERM", "CI", "PYTHON_IMAGE", "RUNNER_IMAGE", "RUNNER_SOCKET", "CLONE")
 KEPT += ("DVC_NO_ANALYTICS", "DVC_STUDIO_OFFLINE", "DO_NOT_TRACK", "DAGSHUB_QUIET", "MLFLOW_DISABLE_TELEMETRY")
 PASSED = ("PIP_", "HTTP", "NO_PROXY", "http", "no_proxy", "SSL_", "REQUESTS_", "PYTHON", "MLFLOW_HTTP", "GIT_P")
@@ -56,13 +59,14 @@ def main(arguments: list[str]) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError("another 'make test' of this clone is going on; wait for its end") from None
-        for left in LOCAL.glob("test-*/"):
+        for left in LOCAL.glob(f"{PREFIX}*/"):
             sweep(left)
-        folder = Path(tempfile.mkdtemp(prefix="test-", dir=LOCAL))
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=LOCAL))
         try:
             source = folder / "source"
             copy_tree(source)
-            environ = clean_environment() | {"PYTHONPATH": str(source / "stages" / "base")}
+            OUTPUT.mkdir(exist_ok=True)
+            environ = clean_environment() | {"PYTHONPATH": str(source / "stages" / "base"), "TEST_OUTPUT": str(OUTPUT)}
             command = [sys.executable, "-m", "pytest", *arguments]
             return subprocess.run(command, cwd=source, env=environ).returncode
         finally:

@@ -99,7 +99,7 @@ def images_built(done: Make) -> list[str]:
 @pytest.fixture(scope="session")
 def clone_at() -> Callable[[str], Clone]:
     """Makes a clone in a new folder of a given name; `make test` deletes it, and all it made, at the end."""
-    if not ROOT.parent.name.startswith("test-"):
+    if not ROOT.parent.name.startswith("test-run-"):
         pytest.fail("tests that start containers work on a copy; expected to be called by 'make test'")
 
     def make_clone(name: str) -> Clone:
