@@ -74,7 +74,8 @@ class Clone:
             "aliases = client.get_registered_model('iris-classifier').aliases\n"
             "found = client.search_model_versions(\"name='iris-classifier'\")\n"
             "print('JSON', json.dumps([dict(version=v.version, stage=v.current_stage, tags=v.tags, run_id=v.run_id,\n"
-            "      aliases=[a for a in aliases if aliases[a] == v.version]) for v in found][::-1]))\n"
+            "      aliases=[a for a in aliases if aliases[a] == v.version])\n"
+            "      for v in sorted(found, key=lambda v: int(v.version))]))\n"
         )
         return json.loads(re.search(r"JSON (.*)", printed)[1])
 

@@ -96,7 +96,7 @@ def pages(clone: Clone, registered: list[dict], browser: str) -> dict[str, str]:
         "run": {"url": f"{home}/experiments/1/runs/{run}", "texts": ["n_estimators", "test_accuracy", "Datasets"]},
         "runs": {"url": f"{home}/experiments/1/runs", "texts": ["iris-classifier-"]},
         "picture": {"url": f"{home}/experiments/1/runs/{run}/artifacts/evaluation/confusion.png", "texts": ["KB"]},
-        "files": {"url": f"{home}/experiments/1/runs/{run}/artifacts/pipeline/dvc.lock", "texts": ["schema:"]},
+        "files": {"url": f"{home}/experiments/1/runs/{run}/artifacts/pipeline/dvc.yaml", "texts": ["GENERATED"]},
     }
     (server,) = clone.docker(
         "container", "ls", "--filter", "label=com.docker.compose.service=mlflow", "--format", "{{.Names}}"
