@@ -1,0 +1,102 @@
+"""What README.md and CONTRIBUTING.md say of each make target, tried in a clone that has been run."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Clone, Make
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture
+def clone(started: tuple[Clone, Make]) -> Clone:
+    return started[0]
+
+
+@pytest.mark.parametrize(
+    ("target", "shown"),
+    [
+        ("help", r"make run-<stage> +Only this stage"),
+        ("status", r"Data and pipelines are up to date"),
+        ("dag", r"\| evaluate \|"),
+        ("metrics", r"metrics/metrics\.json +0\.9 "),
+        ("plots", r"dvc_plots/index\.html"),
+        ("ui", r"^MLflow: http://127\.0\.0\.1:\d+$"),
+        ("setup-env", r"\.env: at hand"),
+        ("setup-dvc", r"dvc\.yaml: up to date"),
+        ("build", r"5 images are at hand, 0 of them built now"),
+        ("lint", r"All checks passed!"),
+        ("fmt", r"left unchanged"),
+        ("lock", r"stages/train/requirements\.txt \.\.\."),
+    ],
+)
+def test_target_shows_what_it_is_for(clone: Clone, target: str, shown: str) -> None:
+    """The target ends well, shows what it is for, and changes no file that git knows."""
+    assert re.search(shown, clone.make(target).stdout, re.M)
+    assert clone.git("status", "--porcelain") == ""
+
+
+def test_plots_are_drawn(clone: Clone) -> None:
+    """`make plots` draws the three plots into one page."""
+    clone.make("plots")
+    page = (clone.path / "dvc_plots" / "index.html").read_text()
+    assert [f"metrics/{name}.csv" in page for name in ("confusion", "roc", "importance")] == [True] * 3
+
+
+def test_env_is_made_once_and_kept(clone: Clone) -> None:
+    """.env is made from .env.example, readable by its owner alone, and what stands in it is never overwritten."""
+    env = clone.path / ".env"
+    assert env.stat().st_mode & 0o777 == 0o600
+    before = env.read_text()
+    assert before == (clone.path / ".env.example").read_text()
+    try:
+        env.write_text(before + "TRAIN_PIDS=300\n")
+        clone.make("setup")
+        assert env.read_text() == before + "TRAIN_PIDS=300\n"
+    finally:
+        env.write_text(before)
+
+
+def test_run_push_fills_the_local_remote(clone: Clone) -> None:
+    """`make run-push` runs, then pushes the outputs and the run-cache to .local/dvc-remote, once."""
+    clone.make("run-push")
+    remote = clone.path / ".local" / "dvc-remote"
+    assert (remote / "runs").is_dir()
+    before = {path: path.stat().st_mtime_ns for path in (remote / "files").rglob("*") if path.is_file()}
+    assert len(before) >= 9
+    clone.make("push")
+    assert {path: path.stat().st_mtime_ns for path in (remote / "files").rglob("*") if path.is_file()} == before
+
+
+def test_services_stop_and_keep_what_they_know(clone: Clone) -> None:
+    """`make down` stops MLflow; `make ui` starts it again, at an address that answers, with the models it had."""
+    before = clone.registry()
+    clone.make("down")
+    assert not clone.docker("container", "ls", "--all", "--quiet")
+    address = re.search(r"^MLflow: (http://.*)$", clone.make("ui").stdout, re.M)[1]
+    # The address is the host's; from here it is reached through the host's own network.
+    seen = subprocess.run(
+        ["docker", "run", "--rm", "--network", "host", os.environ["RUNNER_IMAGE"], "python", "-c",
+         f"import urllib.request as r; print(r.urlopen('{address}').status)"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert seen.stdout == "200\n"
+    assert clone.registry() == before
+
+
+def test_shell_is_settled_like_a_run(clone: Clone) -> None:
+    """`make shell` has the variables that dvc.yaml names, the sections of params.yaml, and gives back the exit code."""
+    done = clone.make("shell", stdin='echo "[$TRAIN_MEMORY $train]"; exit 7\n', check=False)
+    assert "[2g --n_estimators 100 --max_depth None" in done.stdout
+    assert "Error 7" in done.stdout
+
+
+def test_nothing_is_written_outside_the_clone(clone: Clone) -> None:
+    """A run leaves nothing beside the clone."""
+    before = set(Path(clone.path.parent).iterdir())
+    clone.make("run")
+    assert set(Path(clone.path.parent).iterdir()) == before
