@@ -2,22 +2,37 @@
 
 import re
 
-WORDS = {
+BY_STATUS = {
+    401: "401: it does not accept this user name and token",
+    403: "403: this user may not do that there",
+    404: "404: there is no such address, or this user may not see it",
+    429: "429: too many requests, try again later",
+}
+BY_SIGN = {
     "Connection refused": "connection refused: is it running?",
     "Name or service not known": "its host name is not known",
-    "Temporary failure in name resolution": "its host name is not known",
+    "No address associated with hostname": "its host name is not known",
+    "Temporary failure in name resolution": "its host name cannot be looked up",
     "timed out": "no answer in time",
-    "CERTIFICATE_VERIFY_FAILED": "its TLS certificate is not trusted",
-    "401": "401: user name or token is wrong",
-    "403": "403: access denied",
-    "404": "404: no such address",
+    "CERTIFICATE_VERIFY_FAILED": "its TLS certificate is not trusted: SSL_CERT_FILE names the CA when images are built",
+    "Expecting value": "it answers with a page and not with data: does the address end in .mlflow?",
+    "<html": "it answers with a page and not with data: does the address end in .mlflow?",
+    "RemoteDisconnected": "it broke the connection off",
+    "IncompleteRead": "it broke the connection off",
+    "Connection reset": "it broke the connection off",
 }
+_STATUS = re.compile(r"error code (\d{3})|\b(\d{3}) (?:Client|Server) Error|too many (\d{3}) error responses")
 
 
 def reason(error: Exception) -> str:
-    """The cause that `error` of requests or MLflow's client holds, without the layers around it."""
+    """The cause that `error` of requests or of MLflow's client holds, without the layers around it."""
     text = " ".join(str(error).split())
-    for sign, words in WORDS.items():
-        if re.search(rf"(?<![\w.]){sign}(?![\w])", text):
+    if match := _STATUS.search(text):
+        status = int(next(filter(None, match.groups())))
+        if status >= 500:
+            return f"{status}: it has a fault of its own, try again later"
+        return BY_STATUS.get(status, f"status {status}")
+    for sign, words in BY_SIGN.items():
+        if sign.lower() in text.lower():
             return words
     return text[:300]
