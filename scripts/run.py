@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from scripts import build, environment, images, publish, render, services
+from scripts.docker import docker, of_this_clone
 from scripts.project import LOCAL, ROOT, UserError
 
 LOG = LOCAL / "logs" / "run.log"
@@ -31,6 +32,19 @@ def one_at_a_time() -> Iterator[None]:
         lock.write(f"since {datetime.now():%Y-%m-%d %H:%M:%S}\n")
         lock.flush()
         yield
+
+
+def stop_stages() -> None:
+    """Removes the stage containers of this clone: under the lock, any there is was left by a run that is no more.
+
+    A docker client that is killed leaves its container running, which would go on to write outputs.
+    """
+    left = docker(
+        "container", "ls", "--all", "--quiet", "--filter", of_this_clone(), "--filter", "label=pipeline.stage"
+    )
+    if left:
+        docker("container", "rm", "--force", *left.split())
+        print("removed a stage's container that an interrupted run had left", flush=True)
 
 
 def reproduce(targets: list[str]) -> list[str]:
@@ -97,6 +111,7 @@ def main(arguments: list[str]) -> None:
     started = time.monotonic()
     local = environment.is_local(os.environ)
     with one_at_a_time():
+        stop_stages()
         params, wanted = render.read_params(), images.load()
         os.environ.update(environment.for_a_run(params))
         if render.write(wanted, params):
@@ -106,7 +121,11 @@ def main(arguments: list[str]) -> None:
         build.ensure(wanted)
         if local:
             services.wait()
-        ran = reproduce(arguments)
+        try:
+            ran = reproduce(arguments)
+        except KeyboardInterrupt:
+            stop_stages()
+            raise
         if arguments:
             return
         outcome = publish.publish_all()

@@ -1,7 +1,9 @@
 """The whole pipeline on the real engine: what `make run` promises."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -246,6 +248,26 @@ def test_a_server_that_is_away_costs_no_training(clone: Clone) -> None:
     back = clone.make("run")
     assert stages_line(back) == NOTHING
     assert "published now" in back.stdout
+
+
+def test_an_interrupted_run_leaves_no_container(clone: Clone) -> None:
+    """A run that is interrupted while train runs leaves no stage's container, and the next run goes on from there."""
+    clone.edit("params.yaml", "n_estimators: 100", "n_estimators: 5000")
+    run = subprocess.Popen(
+        ["make", "run"], cwd=clone.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    stages = ["container", "ls", "--all", "--quiet", "--filter", "label=pipeline.stage"]
+    while not clone.docker(*stages):
+        assert run.poll() is None, "the run ended without train"
+        time.sleep(0.05)
+    os.killpg(run.pid, signal.SIGINT)
+    printed, _ = run.communicate()
+    assert run.returncode != 0
+    assert "interrupted" in printed and "Traceback" not in printed
+    assert not clone.docker(*stages)
+    clone.restore()
+    assert stages_line(clone.make("run")) == NOTHING
 
 
 # --- other clones
