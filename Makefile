@@ -57,6 +57,10 @@ plots: ## Draw the plots into dvc_plots/index.html
 ui: ## Where MLflow is; starts it if it is local
 	@$(RUNNER) services ui
 
+.PHONY: doctor
+doctor: ## Look at all that a run needs; changes nothing
+	@$(RUNNER) doctor
+
 .PHONY: shell
 shell: ## A shell in the runner, in which the commands of dvc.yaml work as they stand
 	@$(RUNNER) shell

@@ -34,6 +34,15 @@ def one_at_a_time() -> Iterator[None]:
         yield
 
 
+def heal() -> None:
+    """Clears what a run that was killed left behind; to be called under the lock.
+
+    DVC's own lock file names processes by bare numbers, which mean nothing in another container.
+    """
+    stop_stages()
+    (ROOT / ".dvc" / "tmp" / "rwlock").unlink(missing_ok=True)
+
+
 def stop_stages() -> None:
     """Removes the stage containers of this clone: under the lock, any there is was left by a run that is no more.
 
@@ -111,7 +120,7 @@ def main(arguments: list[str]) -> None:
     started = time.monotonic()
     local = environment.is_local(os.environ)
     with one_at_a_time():
-        stop_stages()
+        heal()
         params, wanted = render.read_params(), images.load()
         os.environ.update(environment.for_a_run(params))
         if render.write(wanted, params):

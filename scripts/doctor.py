@@ -1,0 +1,263 @@
+"""`make doctor`: looks at everything a run needs and changes nothing; a line a check, exit 0 only if a run would work.
+
+Each line says what was found and, where that is not good, what is expected and what to type next.
+"""
+
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import requests
+
+from scripts import environment, images, render, services
+from scripts.docker import docker, of_this_clone
+from scripts.project import LOCAL, ROOT, UserError
+from stages.train.faults import reason
+
+GIB = 1 << 30
+FREE_DISK = 5  # GiB: the images, and a margin
+TIMEOUT = 5  # seconds for each call, so that all end within ten
+SKEW = 300  # seconds by which S3 servers let the clocks differ at most
+PLACEHOLDER = re.compile(r"^(<.*>|\.\.\.|x{3,}|changeme|your[-_ ].*|token)$|<owner>|<repo>", re.IGNORECASE)
+
+
+class Check(NamedTuple):
+    """One line. `good`: False where a run would fail, None where it works but a person should know."""
+
+    name: str
+    good: bool | None
+    found: str
+    advice: str = ""  # what is expected and what to do, where it is not good
+
+    def __str__(self) -> str:
+        sign = {True: "ok  ", False: "BAD ", None: "note"}[self.good]
+        return f"{sign}  {self.name:<10} {self.found}" + (f"; {self.advice}" if self.advice and not self.good else "")
+
+
+# --- this machine
+
+
+def engine() -> Iterator[Check]:
+    """The engine's version and kind, and its processors against the stages' limits."""
+    facts = docker("info", "--format", "{{.ServerVersion}}\t{{.MemTotal}}\t{{.NCPU}}\t{{.SecurityOptions}}")
+    version, memory, processors, security = facts.split("\t")
+    kind = ", rootless" if "rootless" in security else ""
+    recent = tuple(map(int, re.findall(r"\d+", version)[:2])) >= (20, 10)
+    yield Check("engine", recent, f"Docker {version}{kind}", "expected 20.10 or newer: update it")
+    yield Check("machine", True, f"{int(memory) / GIB:.0f} GiB of memory, {processors} processors")
+    for name in (f"{environment.prefix(stage)}_CPUS" for stage in images.stage_names()):
+        if float(os.environ[name]) > int(processors):
+            yield Check(
+                "limits", False, f"{name} is {os.environ[name]}", f"expected at most {processors}: set it in .env"
+            )
+
+
+def folder() -> Iterator[Check]:
+    """Whether a sibling container sees what the runner writes: the one assumption that all mounts rest on."""
+    nonce, path = secrets.token_hex(8), LOCAL / "doctor-nonce"
+    path.write_text(nonce)
+    label, mount = f"pipeline.clone={os.environ['CLONE']}", f"type=bind,src={path},dst=/nonce,readonly"
+    command = ["run", "--rm", "--pull", "never", "--network", "none", "--label", label, "--mount", mount]
+    try:
+        seen = docker(*command, os.environ["RUNNER_IMAGE"], "cat", "/nonce")
+    except UserError as error:
+        seen = str(error)
+    finally:
+        path.unlink()
+    good = seen == nonce
+    found = "a sibling container sees this clone" if good else f"a sibling container does not see this clone: {seen}"
+    yield Check("folder", good, found, "expected an engine on this machine, which may mount the folder")
+    free = shutil.disk_usage(ROOT).free / GIB
+    yield Check("disk", free > FREE_DISK, f"{free:.0f} GiB free", f"expected {FREE_DISK} GiB: make room")
+
+
+def base_image() -> Iterator[Check]:
+    """What the images are made from, and whose certificate authorities they trust."""
+    name = os.environ["PYTHON_IMAGE"]
+    label = docker("image", "inspect", "--format", '{{index .Config.Labels "pipeline.source"}}', name)
+    source = (
+        "from Debian's packages, Docker Hub was out of reach" if label == "debian-packages" else "from its pinned image"
+    )
+    yield Check("base", True, f"{name}, {source}")
+    named = Path("/usr/local/share/ca-certificates/host-ca.crt").exists()
+    yield Check("CA", True, "Debian's, and the bundle that the host's environment named" if named else "Debian's")
+    here = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "stages/*").splitlines()
+    missing = [image.tag for image in images.load().values() if image.tag not in here]
+    yield Check("images", True, f"{len(missing)} to build, by the next run" if missing else "all built")
+
+
+# --- this clone
+
+
+def dotenv() -> Iterator[Check]:
+    """Who may read .env, and values that nobody filled in."""
+    path = ROOT / ".env"
+    mode = path.stat().st_mode & 0o777
+    yield Check(".env", not mode & 0o077 or None, f"mode {mode:04o}", "others may read the token in it: chmod 600 .env")
+    for name, value in environment.read_dotenv(path).items():
+        if PLACEHOLDER.search(value):
+            yield Check(".env", False, f"{name} is a placeholder", "expected a value of yours, or nothing: edit .env")
+
+
+def pipeline() -> Iterator[Check]:
+    """dvc.yaml against its template, and what an interrupted run may have left."""
+    params = render.read_params()
+    environment.registry(params)
+    same = (ROOT / "dvc.yaml").read_text() == render.render((ROOT / render.TEMPLATE).read_text(), params, images.load())
+    found = "as its template" if same else "not what its template renders to"
+    yield Check("dvc.yaml", same or None, found, "the next run renders it: commit it then")
+    mine = ("container", "ls", "--quiet", "--filter", of_this_clone(), "--filter")
+    stages = docker(*mine, "label=pipeline.stage").split()
+    running = len(docker(*mine, "label=pipeline.role=runner").split()) > 1  # one is this runner
+    orphans = [] if running else stages
+    yield Check(
+        "orphans", not orphans or None, f"{len(orphans)} containers of an ended run", "the next run removes them"
+    )
+    lock = ROOT / ".dvc" / "tmp" / "rwlock"
+    stale = lock.exists() and lock.read_text().strip() not in ("", "{}") and not running
+    yield Check(
+        "locks", not stale or None, "one of an ended run" if stale else "none is stale", "the next run removes it"
+    )
+
+
+# --- the servers
+
+
+def dagshub() -> Iterator[Check]:
+    """DagsHub's word on the token's owner and on the repository."""
+    token = os.environ.get("DAGSHUB_TOKEN")
+    if not token:
+        yield Check("DagsHub", True, "not used: no token in .env")
+        return
+    import httpx
+    from dagshub.auth.token_auth import HTTPBearerAuth
+    from dagshub.common.api import RepoAPI
+    from dagshub.common.helpers import http_request
+
+    host, owner, name = os.environ["MLFLOW_TRACKING_URI"].removesuffix(".mlflow").rsplit("/", 2)
+    auth = HTTPBearerAuth(token)
+    repository_url = RepoAPI(f"{owner}/{name}", host, auth).repo_api_url
+    try:
+        user = http_request("GET", f"{host}/api/v1/user", auth=auth, timeout=TIMEOUT)
+        repository = http_request("GET", repository_url, auth=auth, timeout=TIMEOUT)
+        login = user.json()["login"] if user.status_code == 200 else None
+        permissions = repository.json().get("permissions") or {} if repository.status_code == 200 else None
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        yield Check("DagsHub", False, f"{host} did not answer: {reason(error)}", "correct MLFLOW_TRACKING_URI in .env")
+        return
+    if login is None:
+        found = f"{host} does not accept the token ({user.status_code})"
+        yield Check("DagsHub", False, found, "make a new one there, and set DAGSHUB_TOKEN in .env")
+        return
+    same = login == os.environ["DAGSHUB_USER_NAME"]
+    yield Check("DagsHub", same, f"the token is {login}'s", "expected DAGSHUB_USER_NAME's: correct one of both in .env")
+    if permissions is None:
+        found = f"{owner}/{name} is not there for {login} ({repository.status_code})"
+        yield Check("repository", False, found, f"correct MLFLOW_TRACKING_URI, make the repository, or ask {owner}")
+        return
+    writes = permissions.get("push", True)
+    found = f"{owner}/{name}, which {login} may {'write' if writes else 'only read'}"
+    yield Check("repository", writes, found, f"expected write access: ask {owner}")
+
+
+PROBES: Mapping[str, tuple[str, str]] = {
+    "stages": ("POST", "registered-models/get-latest-versions"),
+    "aliases": ("GET", "registered-models/alias?name=doctor&alias=doctor"),
+    "logged models": ("GET", "logged-models/doctor"),
+}
+"""Calls that read what is not there: a server that knows the call says so in JSON, another knows no such call."""
+
+
+def mlflow() -> Iterator[Check]:
+    """MLflow: whether it answers, knows us, and what it supports; and its clock."""
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    if environment.is_local(os.environ) and not services.answers():
+        yield Check("MLflow", True, "the local server is not running: the next run starts it")
+        return
+    try:
+        response = _call(uri, "GET", "experiments/search?max_results=1")
+        response.raise_for_status()
+        response.json()
+    except (requests.RequestException, ValueError) as error:
+        yield Check("MLflow", False, f"{uri}: {reason(error)}", "correct MLFLOW_TRACKING_URI or the token in .env")
+        return
+    yield Check("MLflow", True, f"{uri} answers")
+    known = [name for name, (method, path) in PROBES.items() if _knows(_call(uri, method, path))]
+    needed = "stages" in known or "aliases" in known
+    yield Check(
+        "registry", needed, f"supports {', '.join(known) or 'none'}", "expected stages or aliases: MLflow 2.7 on"
+    )
+    if date := response.headers.get("Date"):
+        skew = abs(time.time() - parsedate_to_datetime(date).timestamp())
+        found = f"{skew:.0f} s apart from {urlsplit(uri).hostname}'s"
+        yield Check("clock", skew < SKEW, found, f"expected under {SKEW} s, S3 refuses more: set this machine's clock")
+
+
+def _call(uri: str, method: str, path: str) -> requests.Response:
+    user, password = os.environ.get("MLFLOW_TRACKING_USERNAME", ""), os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
+    auth = (user, password) if user or password else None
+    body = {"name": "doctor"} if method == "POST" else None
+    return requests.request(method, f"{uri}/api/2.0/mlflow/{path}", auth=auth, json=body, timeout=TIMEOUT)
+
+
+def _knows(answer: requests.Response) -> bool:
+    try:
+        code = answer.json().get("error_code")
+    except ValueError:
+        return False
+    return answer.ok or code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
+
+def data() -> Iterator[Check]:
+    """DVC's remote: whether it can be reached and written."""
+    from botocore.exceptions import BotoCoreError
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    with Repo(str(ROOT)) as repo:
+        try:
+            odb = repo.cloud.get_remote_odb()
+            where = odb.fs.unstrip_protocol(odb.path).removesuffix("/files/md5")
+            odb.fs.exists(odb.fs.join(odb.path, "00"))
+        except (DvcException, BotoCoreError, OSError) as error:
+            found = f"{os.environ.get('DVC_REMOTE_URL', 'the remote')}: {reason(error.__cause__ or error)}"
+            yield Check("remote", False, found, "correct DVC_REMOTE_URL and its credentials in .env")
+            return
+    if "://" in os.environ.get("DVC_REMOTE_URL", ""):
+        yield Check("remote", True, f"{where} answers")
+        return
+    nearest = next(path for path in (Path(odb.path), *Path(odb.path).parents) if path.exists())
+    yield Check("remote", os.access(nearest, os.W_OK), where, f"{nearest} cannot be written: change its owner or mode")
+
+
+CHECKS: tuple[Callable[[], Iterator[Check]], ...] = (
+    engine,
+    folder,
+    base_image,
+    dotenv,
+    pipeline,
+    dagshub,
+    mlflow,
+    data,
+)
+
+
+def main(arguments: list[str]) -> int:
+    good = True
+    for check in CHECKS:
+        try:
+            for line in check():
+                print(line, flush=True)
+                good = good and line.good is not False
+        except (UserError, requests.RequestException) as error:
+            print(Check(check.__name__, False, str(error)), flush=True)
+            good = False
+    print("a run would work" if good else "a run would not work: see the lines marked BAD")
+    return 0 if good else 1

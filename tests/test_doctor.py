@@ -1,0 +1,96 @@
+"""`make doctor`: what it says of a healthy clone, and of broken ones."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import Clone, Make
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture
+def clone(started: tuple[Clone, Make]) -> Iterator[Clone]:
+    """The started clone, its files put back after the test."""
+    clone = started[0]
+    env = (clone.path / ".env").read_text()
+    yield clone
+    clone.restore()
+    (clone.path / ".env").write_text(env)
+    (clone.path / ".env").chmod(0o600)
+
+
+def line_of(done: Make, name: str) -> str:
+    """The first line about `name` that is not good, or else the first one."""
+    lines = re.findall(rf"^(?:ok|BAD|note) +{re.escape(name)} .*$", done.stdout, re.M)
+    return next((line for line in lines if not line.startswith("ok")), lines[0])
+
+
+def test_a_healthy_clone_is_all_good(clone: Clone) -> None:
+    """In a clone that has been run every line is good, the exit code 0, and nothing is changed."""
+    done = clone.make("doctor")
+    signs = re.findall(r"^(ok|BAD|note) ", done.stdout, re.M)
+    assert len(signs) >= 14 and set(signs) == {"ok"}
+    assert done.stdout.strip().endswith("a run would work")
+    assert clone.git("status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize(
+    ("variables", "name", "told"),
+    [
+        ({"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, "MLflow", "connection refused"),
+        ({"MLFLOW_TRACKING_URI": "http://nowhere.invalid"}, "MLflow", "host name"),
+        ({"TRAIN_CPUS": "1000"}, "limits", "TRAIN_CPUS is 1000; expected at most"),
+        (
+            {"DVC_REMOTE_URL": "s3://bucket", "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "key",
+             "AWS_SECRET_ACCESS_KEY": "secret"},
+            "remote", "correct DVC_REMOTE_URL",
+        ),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_has_a_bad_line(clone: Clone, variables: dict[str, str], name: str, told: str) -> None:
+    """A setting with which a run would fail has a line that says what was found and what to do, and fails."""
+    done = clone.make("doctor", check=False, **variables)
+    assert done.returncode == 2
+    assert line_of(done, name).startswith("BAD ")
+    assert told in line_of(done, name)
+    assert "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("added", "told"),
+    [
+        ("DVC_REMOTE_URL=data\n", "expected an absolute folder"),
+        ("DAGSHUB_TOKEN=secret-token\n", "DAGSHUB_USER_NAME, MLFLOW_TRACKING_URI missing"),
+        ("MLFLOW_TRACKING_PASSWORD=<token>\n", "MLFLOW_TRACKING_PASSWORD is a placeholder"),
+        ("MLFOW_PORT=5000\n", "did you mean MLFLOW_PORT?"),
+        ("just words\n", "expected NAME=value"),
+    ],
+)
+def test_a_wrong_env_is_told(clone: Clone, added: str, told: str) -> None:
+    """A mistake in .env is told in a line, without the token in it, and the exit code is not 0."""
+    with (clone.path / ".env").open("a") as env:
+        env.write(added)
+    done = clone.make("doctor", check=False)
+    assert done.returncode == 2
+    assert told in done.stdout
+    assert "secret-token" not in done.stdout
+
+
+def test_what_a_run_mends_is_a_note(clone: Clone) -> None:
+    """What the next run mends by itself, and what is only unwise, is noted and fails nothing."""
+    clone.edit("stages/preprocess/preprocess.py", "TARGET =", "# edited\nTARGET =")
+    (clone.path / ".env").chmod(0o644)
+    (clone.path / ".dvc" / "tmp" / "rwlock").write_text('{"/somewhere": {"write": {"pid": 1, "cmd": "dvc repro"}}}')
+    done = clone.make("doctor")
+    for name in ("dvc.yaml", ".env", "locks"):
+        assert line_of(done, name).startswith("note")
+
+
+def test_wrong_params_are_told(clone: Clone) -> None:
+    """A mistake in params.yaml is a bad line."""
+    clone.edit("params.yaml", "min_improvement: 0.0", "min_improvement: -1")
+    done = clone.make("doctor", check=False)
+    assert done.returncode == 2
+    assert "promotion.min_improvement is -1" in done.stdout
