@@ -4,14 +4,14 @@
 # The clone is mounted at the path that it has on the host, so that a path means the same thing on the host, in the
 # runner and to the Docker engine, which the runner asks for sibling containers.
 set -eu
-cd "$(dirname "$0")/.."
+cd -P "$(dirname "$0")/.."
 . scripts/lib.sh
-project=$(pwd -P)
+project=$PWD # with a line break at its end, which $(pwd) would lose
 
 case $project in
-*,* | *:* | *'
-'*) die "the project lies in '$project'; expected a path without comma, colon or line break, which Docker's mounts" \
-    "cannot express: move the clone" ;;
+*,* | *:* | *'"'* | *'
+'*) die "the project lies in '$project'; expected a path without comma, colon, quotation mark or line break, which" \
+    "Docker's mounts cannot express: move the clone" ;;
 esac
 [ -e .git ] || die "$project is no git clone; expected one, since DVC works beside git: clone it, or run 'git init'"
 
