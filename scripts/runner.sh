@@ -77,9 +77,11 @@ done
 if [ -n "${RUNNER_MOUNT:-}" ]; then
     set -- --mount "type=bind,src=$RUNNER_MOUNT,dst=$RUNNER_MOUNT" --env RUNNER_MOUNT "$@"
 fi
-# In a worktree .git is a file that points to the repository.
+# In a worktree .git is a file that points to the repository. (git itself will not tell root about another user's.)
 if [ -f .git ]; then
-    common=$(git rev-parse --path-format=absolute --git-common-dir)
+    gitdir=$(sed -n 's/^gitdir: //p' .git)
+    common=$(cd "$gitdir" && cd "$(cat commondir 2> /dev/null || echo .)" && pwd -P) 2> /dev/null || die \
+        "$project/.git points to $gitdir, which is not there; expected a repository: call 'git worktree repair' in it"
     set -- --mount "type=bind,src=$common,dst=$common" "$@"
 fi
 if [ "$verb" = shell ] || { [ -t 0 ] && [ -t 1 ]; }; then set -- --interactive "$@"; fi
