@@ -84,8 +84,10 @@ if [ -f .git ]; then
         "$project/.git points to $gitdir, which is not there; expected a repository: call 'git worktree repair' in it"
     set -- --mount "type=bind,src=$common,dst=$common" "$@"
 fi
-if [ "$verb" = shell ] || { [ -t 0 ] && [ -t 1 ]; }; then set -- --interactive "$@"; fi
-if [ -t 1 ]; then set -- --tty "$@"; fi
+# Docker refuses a terminal for input that is piped in: 'echo dvc dag | make shell'.
+if [ -t 0 ] && [ -t 1 ]; then set -- --interactive --tty "$@"
+elif [ "$verb" = shell ]; then set -- --interactive "$@"
+elif [ -t 1 ]; then set -- --tty "$@"; fi
 exec docker run --rm --init --pull never --user "$owner" --group-add "$group" \
     --label "pipeline.clone=$clone" --label pipeline.role=runner --network "$network" \
     --mount "type=bind,src=$project,dst=$project" --workdir "$project" \
