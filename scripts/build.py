@@ -47,7 +47,6 @@ def build(image: images.Image, base: images.Image) -> None:
     python = os.environ["PYTHON_IMAGE"]
     arguments = {"RUNNER_IMAGE": os.environ["RUNNER_IMAGE"]}
     arguments |= {"PYTHON_IMAGE": python} if image is base else {"BASE_IMAGE": base.tag}
-    arguments |= {name: os.environ[name] for name in PROXIES if name in os.environ}
     command = ["docker", "buildx", "build", "--builder", "default", "--progress", "plain", "--pull=false"]
     command += [
         "--tag",
@@ -61,6 +60,9 @@ def build(image: images.Image, base: images.Image) -> None:
     ]
     for name, value in arguments.items():
         command += ["--build-arg", f"{name}={value}"]
+    for name in PROXIES:
+        if name in os.environ:  # by name: a proxy's address may hold a password, which 'ps' would show
+            command += ["--build-arg", name]
     log = LOCAL / "logs" / f"build-{image.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
