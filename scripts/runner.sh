@@ -16,10 +16,11 @@ esac
 [ -e .git ] || die "$project is no git clone; expected one, since DVC works beside git: clone it, or run 'git init'"
 
 about='{{.OperatingSystem}} {{.SecurityOptions}}'
-engine=$(docker info --format "$about" 2> /dev/null) || {
+engine=$(docker info --format "$about" 2> /dev/null) || engine=
+case $engine in '' | ' '*) # without an engine some clients (26.1) end with 0 all the same, and with empty fields
     sh scripts/engine.sh
-    engine=$(docker info --format "$about")
-}
+    engine=$(docker info --format "$about") ;;
+esac
 
 # Which socket, and who may use it. Inside the virtual machine of Docker Desktop it is root's, at the usual place.
 host=${DOCKER_HOST:-$(docker context inspect --format '{{.Endpoints.docker.Host}}')}
