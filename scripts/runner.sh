@@ -9,9 +9,9 @@ cd -P "$(dirname "$0")/.."
 project=$PWD # with a line break at its end, which $(pwd) would lose
 
 case $project in
-*,* | *:* | *'"'* | *'
-'*) die "the project lies in '$project'; expected a path without comma, colon, quotation mark or line break, which" \
-    "Docker's mounts cannot express: move the clone" ;;
+*,* | *:* | *'"'* | *[{}]* | *'
+'*) die "the project lies in '$project'; expected a path without comma, colon, quotation mark, brace or line break," \
+    "which Docker's mounts or DVC cannot express: move the clone" ;;
 esac
 [ -e .git ] || die "$project is no git clone; expected one, since DVC works beside git: clone it, or run 'git init'"
 
