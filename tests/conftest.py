@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -85,6 +86,17 @@ class Clone:
             ["docker", *arguments, "--filter", f"label={self.label}"], check=True, capture_output=True, text=True
         )
         return done.stdout.splitlines()
+
+
+def owner_of(path: Path) -> tuple[int, int]:
+    """The uid and the gid that a file or a folder belongs to."""
+    return path.stat().st_uid, path.stat().st_gid
+
+
+def with_probe(docker_run: str, code: str) -> str:
+    """A `docker run` of dvc.yaml, options and image word for word, that runs Python code in place of the stage."""
+    options, image = re.fullmatch(r"(docker run .*?)(stages/[\w-]+:\w+) .*", docker_run, re.DOTALL).groups()
+    return f"{options}--entrypoint python {image} -c {shlex.quote(code)}"
 
 
 def stages_line(done: Make) -> str:
