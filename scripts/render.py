@@ -4,6 +4,7 @@ Nothing of the machine is rendered: DVC keeps each command word for word in dvc.
 make every other clone's stages stale. What differs from machine to machine is left to the shell as "$NAME".
 """
 
+import graphlib
 import os
 import re
 import shlex
@@ -14,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import jinja2
+import ruamel.yaml
 import yaml
 
 from scripts import images
@@ -64,7 +66,7 @@ class Block:
         """Raises UserError where the block cannot work as it stands."""
         if self.network not in NETWORKS:
             raise UserError(f"the network is {self.network!r}; expected one of {', '.join(NETWORKS)}")
-        if not isinstance(self.env, list | tuple) or not all(re.fullmatch(r"[A-Z][A-Z0-9_]*", e) for e in self.env):
+        if isinstance(self.env, str | Mapping) or not all(re.fullmatch(r"[A-Z][A-Z0-9_]*", e) for e in self.env):
             raise UserError(f"env is {type(self.env).__name__} and not a list of NAMEs; values stay in the environment")
         groups = [self.inputs, *self.made.values()]
         if not all(isinstance(files, Mapping) for files in groups):
@@ -164,6 +166,19 @@ class Pipeline:
         if clash := sorted({*block.inputs, *block.outputs} & set(section)):
             raise UserError(f"{block.name}.{clash[0]} of params.yaml is also a file's argument; rename one")
 
+    def check_order(self) -> None:
+        """Raises UserError where stages wait for each other's outputs, so that none could begin."""
+        makers = {path: block.name for block in self.blocks.values() for path in block.outputs.values()}
+        needs = {
+            block.name: [makers[path] for path in block.inputs.values() if path in makers]
+            for block in self.blocks.values()
+        }
+        try:
+            graphlib.TopologicalSorter(needs).prepare()
+        except graphlib.CycleError as error:
+            circle = " -> ".join(error.args[1])
+            raise UserError(f"the stages {circle} wait for each other; expected no circle: change an input") from None
+
 
 def render(template: str, params: Mapping[str, Any], built: Mapping[str, images.Image]) -> str:
     """The text of dvc.yaml: the same for the same arguments on every machine.
@@ -174,8 +189,21 @@ def render(template: str, params: Mapping[str, Any], built: Mapping[str, images.
     pipeline = Pipeline(built, params)
     try:
         text = environment.from_string(template).render(params=params, stage=pipeline.stage)
-    except (jinja2.TemplateError, TypeError, UserError) as error:
+    except UserError as error:
         raise UserError(f"{TEMPLATE}, line {_line(error)}: {error}") from error
+    except (jinja2.TemplateError, TypeError) as error:
+        names = "names of params.yaml and of the template" if isinstance(error, jinja2.UndefinedError) else "a call"
+        hint = f"expected {names} as the comment at its top has them: correct that line"
+        raise UserError(f"{TEMPLATE}, line {_line(error)}: {str(error).rstrip('.?')}; {hint}") from error
+    try:
+        pipeline.check_order()
+        yaml.safe_load(text)
+    except UserError as error:
+        raise UserError(f"{TEMPLATE}: {error}") from None
+    except yaml.YAMLError as error:
+        raise UserError(
+            f"{TEMPLATE} gives no YAML ({' '.join(str(error).split())}); expected a dvc.yaml: correct it"
+        ) from None
     if unread := set(params) - {*pipeline.blocks, *SECTIONS}:
         known = ", ".join([*pipeline.blocks, *SECTIONS])
         raise UserError(f"params.yaml has the section {min(unread)}, which nothing reads; expected {known}: correct it")
@@ -194,21 +222,35 @@ def _line(error: BaseException) -> str:
     return line
 
 
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else f"it is not UTF-8: byte {error.start}"
+        raise UserError(
+            f"{path.name} cannot be read ({why}); expected a text beside the Makefile: correct it, or take the "
+            f"committed one with 'git checkout {path.name}'"
+        ) from None
+
+
 def read_params(path: Path = ROOT / "params.yaml") -> dict[str, Any]:
     """params.yaml as a mapping of sections. Raises UserError where it is missing, no YAML or no such mapping."""
     try:
-        params = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise UserError(
-            f"{path.name} is missing; expected it beside the Makefile: 'git checkout {path.name}'"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path.name} is no YAML ({' '.join(str(error).split())}); correct it") from None
-    if not isinstance(params, dict) or not all(isinstance(section, dict) for section in params.values()):
-        raise UserError(f"{path.name} holds something else than sections of 'key: value'; correct it")
+        params = ruamel.yaml.YAML(typ="safe").load(_text_of(path))  # DVC's reader, so that both find the same values
+    except ruamel.yaml.error.YAMLError as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", error)
+        where = f"line {mark.line + 1}: " if mark else ""
+        raise UserError(f"{path.name} is no YAML ({where}{' '.join(str(problem).split())}); correct it") from None
+    if not isinstance(params, dict):
+        found = "is empty" if params is None else f"holds a {type(params).__name__}"
+        raise UserError(f"{path.name} {found}; expected sections of 'key: value': correct it")
+    for name, section in params.items():
+        if not isinstance(section, dict):
+            found = "empty" if section is None else repr(section)
+            raise UserError(f"{path.name}: the section {name} is {found}; expected 'key: value' below it: correct it")
     return params
 
 
 def write(built: Mapping[str, images.Image], params: Mapping[str, Any]) -> bool:
     """Renders into dvc.yaml; tells whether that changed it."""
-    return write_if_changed(ROOT / "dvc.yaml", render((ROOT / TEMPLATE).read_text(), params, built))
+    return write_if_changed(ROOT / "dvc.yaml", render(_text_of(ROOT / TEMPLATE), params, built))
