@@ -29,12 +29,17 @@ DAGSHUB = ("DAGSHUB_USER_NAME", "DAGSHUB_TOKEN", "MLFLOW_TRACKING_URI")
 def read_dotenv(path: Path) -> dict[str, str]:
     """The variables of a .env file, none if there is no such file; nothing in a value is expanded.
 
-    Raises UserError for a line that sets nothing.
+    Raises UserError for a line that sets nothing, and for a file that is no text.
     """
     if not path.exists():
         return {}
     values = {}
-    for binding in parse_stream(StringIO(path.read_text())):
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError as error:
+        line = path.read_bytes().count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path.name}, line {line}: it is not UTF-8; expected a text: correct that line") from None
+    for binding in parse_stream(StringIO(text)):
         if binding.error or (binding.key and binding.value is None):
             raise UserError(f"{path.name}, line {binding.original.line}: expected NAME=value; correct that line")
         if binding.key:
