@@ -84,11 +84,11 @@ def why_it_failed(printed: list[str], stage: str) -> str:
     said = [line.removeprefix("error: ") for line in printed if line.startswith("error: ")]
     if said:
         return said[-1]
-    by_docker = [line for line in printed if line.startswith("docker: ")]
+    by_docker = [line for line in printed if line.startswith(("docker: ", "invalid argument "))]
     code = next((match[1] for line in printed if (match := re.search(r"exited with (\d+)$", line))), "")
     log = f"see above or {LOG.relative_to(ROOT)}"
     if code == "125" and by_docker:
-        hint = ": 'make build' builds it" if "No such image" in by_docker[-1] else f"; {log}"
+        hint = ": 'make build' builds it" if "No such image" in by_docker[-1] else f"; is a limit in .env wrong? {log}"
         return f"stage {stage} could not be started, {by_docker[-1].removeprefix('docker: ').rstrip('.')}{hint}"
     if code == "137":
         memory = f"{environment.prefix(stage)}_MEMORY"
@@ -96,7 +96,15 @@ def why_it_failed(printed: list[str], stage: str) -> str:
         return f"stage {stage} was killed, most likely for more memory than {limit}: set {memory} in .env; {log}"
     if code:
         return f"stage {stage} crashed with exit code {code}; expected 0, or 2 with a sentence: {log}"
+    if any(line.startswith("'./dvc.lock' ") for line in printed):
+        return (
+            "dvc.lock is damaged, or a merge left it with conflicts; expected what a run wrote: take one side, or "
+            f"delete it, and run again; {log}"
+        )
     by_dvc = [line.removeprefix("ERROR: ") for line in printed if line.startswith("ERROR: ")]
+    if by_dvc and (missing := re.match(r"failed to reproduce '(.+)': \[Errno 2\].*: '(.+)'", by_dvc[-1])):
+        path = os.path.relpath(missing[2], ROOT)
+        return f"stage {missing[1]} reads {path}, which is missing; expected a file: add it, or name another one"
     return f"{by_dvc[-1].rstrip('.')}: {log}" if by_dvc else f"dvc repro failed: {log}"
 
 
