@@ -1,7 +1,11 @@
 """Brings the raw data set in and checks it: the bundled Iris, a URL with its SHA-256, or a file of the user's."""
 
 import io
+import os
+import signal
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -51,9 +55,27 @@ def bundled() -> pd.DataFrame:
     return frame.assign(species=iris.target_names[iris.target])
 
 
+@contextmanager
+def in_time(what: str) -> Iterator[None]:
+    """Raises BadInput in a block that takes longer than DOWNLOAD_TIMEOUT: TIMEOUT never ends a server that drips."""
+    limit = os.environ.get("DOWNLOAD_TIMEOUT", "600")
+    if not limit.isdecimal() or int(limit) == 0:
+        raise BadInput(f"DOWNLOAD_TIMEOUT is {limit!r}; expected whole seconds, 1 or more: correct it in .env")
+
+    def stop(*_: object) -> None:
+        raise BadInput(f"{what} took longer than {limit} s; expected its end by then: raise DOWNLOAD_TIMEOUT in .env")
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.alarm(int(limit))
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
 def download(url: str, path: Path) -> None:
     """Writes what `url` serves to `path`. Raises BadInput where it cannot be had whole."""
-    with requests.Session() as session:
+    with in_time(f"the download of {url}"), requests.Session() as session:
         for scheme in ("http://", "https://"):
             session.mount(scheme, HTTPAdapter(max_retries=RETRIES))
         try:
@@ -62,7 +84,9 @@ def download(url: str, path: Path) -> None:
                 for piece in response.iter_content(1 << 20):
                     file.write(piece)
         except requests.RequestException as error:
-            raise BadInput(f"ingest.source {url} cannot be downloaded: {error}; expected a CSV file there") from None
+            raise BadInput(
+                f"ingest.source {url} cannot be downloaded: {error}; expected a CSV file there: correct it or try later"
+            ) from None
 
 
 def read_csv(path: Path, name: str) -> pd.DataFrame:
@@ -128,6 +152,10 @@ def main(args: IngestArgs) -> None:
             check_digest(part, args.sha256, args.source)
             frame = read_csv(part, args.source)
         elif args.external:
+            if not args.external.is_file():
+                raise BadInput(
+                    f"ingest.source {args.source} is a folder; expected a CSV file: correct it in params.yaml"
+                )
             check_digest(args.external, args.sha256, args.source)
             frame = read_csv(args.external, args.source)
         else:
