@@ -80,6 +80,7 @@ def first_fault(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return f"{name} is not known; expected no such key"
     allowed = first["msg"].removeprefix("Input should be ").removeprefix("Value should be ")
+    allowed = allowed.replace("String should", "a text that should")
     return f"{name} is {first['input']!r}; expected {allowed}"
 
 
