@@ -115,5 +115,5 @@ down: ## Stop this clone's services
 	@$(RUNNER) services down
 
 .PHONY: clean-all
-clean-all: ## Delete all that this clone made: containers, network, images, .local
-	@YES=$(YES) sh scripts/clean_all.sh
+clean-all: ## Delete what this clone made: containers, network, images, .local
+	@YES="$(YES)" sh scripts/clean_all.sh

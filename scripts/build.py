@@ -10,11 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from scripts import images
+from scripts import images, render
 from scripts.docker import docker
 from scripts.project import LOCAL, UserError
-
-PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
 
 def on_this_machine() -> dict[str, str]:
@@ -60,7 +58,7 @@ def build(image: images.Image, base: images.Image) -> None:
     ]
     for name, value in arguments.items():
         command += ["--build-arg", f"{name}={value}"]
-    for name in PROXIES:
+    for name in render.PROXIES:
         if name in os.environ:  # by name: a proxy's address may hold a password, which 'ps' would show
             command += ["--build-arg", name]
     log = LOCAL / "logs" / f"build-{image.name}.log"
@@ -84,13 +82,13 @@ def ensure(wanted: Mapping[str, images.Image]) -> list[str]:
     base = wanted[images.BASE]
     ids = on_this_machine()
     todo = [image for image in wanted.values() if image.tag not in ids]
+    for image in wanted.values():  # first of all: what is not claimed yet, clean-all in another clone deletes
+        if image not in todo and ids.get(claim(image)) != ids[image.tag]:
+            docker("tag", image.tag, claim(image))
     if base in todo:
         build(base, base)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         list(pool.map(lambda image: build(image, base), [image for image in todo if image is not base]))
-    for image in wanted.values():
-        if image not in todo and ids.get(claim(image)) != ids[image.tag]:
-            docker("tag", image.tag, claim(image))
     return [image.name for image in todo]
 
 

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Deletes all that this clone made outside git: its containers, its network, the images that no other clone uses, and
-# .local. Asks first; YES=1 answers. What other clones and projects have is found by label and left alone.
+# Deletes this clone's containers, its network, the images that no other clone uses, and .local. Asks first; YES=1
+# answers. All is found by label: what other clones and projects have is left alone.
 set -eu
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname "$0")/.."
 . scripts/lib.sh
 clone=$(clone_id)
 
@@ -14,23 +14,33 @@ if [ "${YES:-}" != 1 ]; then
     case $answer in y | Y | yes) ;; *) die "nothing was deleted; expected 'y', or YES=1 on the command line" ;; esac
 fi
 
-if docker version > /dev/null 2>&1; then
-    mine="label=pipeline.clone=$clone"
-    # A runner that calls this (the tests) is of another clone.
-    docker container ls --all --quiet --filter "$mine" | xargs -r docker container rm --force > /dev/null
-    docker network ls --quiet --filter "$mine" | xargs -r docker network rm > /dev/null
-    docker image ls --format '{{.Repository}}:{{.Tag}}' "stages/clone-$clone" | xargs -r docker image rm > /dev/null
-    # An image goes when no clone has it tagged; children before parents, hence the order.
-    used=$(docker image ls --format '{{.ID}} {{.Repository}}' 'stages/*' | awk '/ stages\/clone-/ { print $1 }')
-    for kind in 'stages/*' stages/runner stages/base stages/python; do
-        docker image ls --filter label=pipeline.image --format '{{.ID}} {{.Repository}}:{{.Tag}}' "$kind"
-    done | while read -r id name; do
-        case $used in *"$id"*) continue ;; esac
-        docker image rm "$name" > /dev/null 2>&1 || true # used by what is not ours, or gone in an earlier round
-    done
-    if [ -z "$(docker image ls --quiet stages/python)" ]; then
-        docker image ls --quiet stages/debian | xargs -r docker image rm > /dev/null
-    fi
+docker version > /dev/null 2>&1 || die "no Docker engine answers, so nothing was deleted; expected the one that holds" \
+    "this clone's containers and images: start it and repeat"
+
+# Calls a command with the words of standard input as its last arguments, if there are any ('xargs -r' is GNU's).
+with_each() {
+    words=$(cat)
+    # shellcheck disable=SC2086
+    [ -z "$words" ] || "$@" $words > /dev/null
+}
+
+mine="label=pipeline.clone=$clone"
+# A runner that calls this (the tests) is of another clone.
+docker container ls --all --quiet --filter "$mine" | with_each docker container rm --force
+docker network ls --quiet --filter "$mine" | with_each docker network rm
+docker image ls --format '{{.Repository}}:{{.Tag}}' "stages/clone-$clone" | with_each docker image rm
+# An image goes when no clone has it tagged; children before parents, hence the order.
+used=$(docker image ls --format '{{.ID}} {{.Repository}}' 'stages/*' | awk '/ stages\/clone-/ { print $1 }')
+for kind in 'stages/*' stages/runner stages/base stages/python; do
+    docker image ls --filter label=pipeline.image --format '{{.ID}} {{.Repository}}:{{.Tag}}' "$kind"
+done | while read -r id name; do
+    case $used in *"$id"*) continue ;; esac
+    docker image rm "$name" > /dev/null 2>&1 || true # used by what is not ours, or gone in an earlier round
+done
+# What lost its tag to a newer build, of whichever clone.
+docker image prune --force --filter label=pipeline.image > /dev/null
+if [ -z "$(docker image ls --quiet stages/python)" ]; then
+    docker image ls --quiet stages/debian | with_each docker image rm
 fi
 rm -rf .local
-say "deleted all that this clone made; 'make clean' deletes the outputs in the working tree"
+say "deleted this clone's containers, network, images and .local; .env, DVC's cache and the outputs are still here"

@@ -2,7 +2,7 @@
 # Brings a Docker engine: does nothing where one answers; installs and starts Debian's or Ubuntu's own where it may;
 # elsewhere says in one sentence what to install.
 set -eu
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname "$0")/.."
 . scripts/lib.sh
 
 socket=/var/run/docker.sock
@@ -14,6 +14,11 @@ if answers; then exit 0; fi
 if [ -n "${DOCKER_HOST:-}" ]; then
     die "no Docker engine answers at DOCKER_HOST=$DOCKER_HOST; expected one: start it, or unset DOCKER_HOST"
 fi
+endpoint=$(docker context inspect --format '{{.Endpoints.docker.Host}}' 2> /dev/null) || endpoint=
+case $endpoint in '' | "unix://$socket") ;;
+*) die "no Docker engine answers at $endpoint, where the docker context points; expected one: start it, or run" \
+    "'docker context use default'" ;;
+esac
 if [ -S "$socket" ] && ! [ -w "$socket" ] && command -v docker > /dev/null; then
     die "the Docker engine at $socket does not answer to the user $(id -un); expected a member of its group" \
         "$(stat -c %G "$socket" 2> /dev/null || echo docker):" \
@@ -40,8 +45,9 @@ if ! command -v dockerd > /dev/null && ! [ -x /usr/sbin/dockerd ]; then
     say "no Docker engine on this machine: installing the package docker.io (with containerd and runc) ..."
     # shellcheck disable=SC2086
     quietly $sudo apt-get update || die "apt-get update failed: see above"
+    cli=; if apt-cache show docker-cli > /dev/null 2>&1; then cli=docker-cli; fi # a package of its own since Debian 13
     # shellcheck disable=SC2086
-    quietly $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends docker.io iptables \
+    quietly $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends docker.io $cli iptables \
         || die "docker.io could not be installed: see above"
     hash -r
 fi

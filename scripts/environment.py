@@ -85,6 +85,17 @@ def tracking(given: Mapping[str, str]) -> dict[str, str]:
     """
     token, user = given.get("DAGSHUB_TOKEN"), given.get("DAGSHUB_USER_NAME")
     uri = given.get("MLFLOW_TRACKING_URI", "").rstrip("/")
+    address = urlsplit(uri)
+    if "@" in address.netloc:  # never shown: somebody put a token into it
+        raise UserError(
+            "MLFLOW_TRACKING_URI holds a user or a token; expected an address alone: put them into DAGSHUB_USER_NAME "
+            "and DAGSHUB_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
+    if address.hostname in ("localhost", "127.0.0.1", "::1"):
+        raise UserError(
+            f"MLFLOW_TRACKING_URI is {uri}, which is the container itself to a stage; expected a name that containers "
+            "reach: use this machine's name on the network, or leave it empty for the local server"
+        )
     if not (token or user):
         if urlsplit(uri).hostname == "dagshub.com" and "MLFLOW_TRACKING_PASSWORD" not in given:
             raise UserError(
@@ -97,18 +108,26 @@ def tracking(given: Mapping[str, str]) -> dict[str, str]:
             f"DagsHub is half configured in .env: {', '.join(missing)} missing; "
             f"expected all of {', '.join(DAGSHUB)} or none: set what is missing"
         )
-    match = re.fullmatch(r"(https?://[^/@]+/[^/@]+/[^/@]+)\.mlflow", uri)
+    match = re.fullmatch(r"(https?://[^/]+/[^/]+/[^/]+)\.mlflow", uri)
     if not match:
-        # Somebody may have put the token into it: never shown.
         raise UserError(
-            "MLFLOW_TRACKING_URI is not DagsHub's; expected https://dagshub.com/<owner>/<repo>.mlflow, without a token "
-            "in it, beside DAGSHUB_TOKEN: correct it in .env"
+            "MLFLOW_TRACKING_URI is not DagsHub's; expected https://dagshub.com/<owner>/<repo>.mlflow beside "
+            "DAGSHUB_TOKEN: correct it in .env"
         )
     found = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": token}
     if not given.get("DVC_REMOTE_URL"):
         found |= {"DVC_REMOTE_URL": "s3://dvc", "AWS_ENDPOINT_URL": f"{match[1]}.s3"}
         found |= {"AWS_ACCESS_KEY_ID": token, "AWS_SECRET_ACCESS_KEY": token}
     return {name: str(value) for name, value in found.items()}
+
+
+def proxies(environ: Mapping[str, str]) -> dict[str, str]:
+    """NO_PROXY with the local server's name in it: what is on this clone's network is not reached by way of a proxy."""
+    if not any(environ.get(name) for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy")):
+        return {}
+    given = environ.get("NO_PROXY") or environ.get("no_proxy") or ""
+    direct = ",".join(filter(None, [given, "mlflow", "localhost", "127.0.0.1"]))
+    return {"NO_PROXY": direct, "no_proxy": direct}
 
 
 def is_local(environ: Mapping[str, str]) -> bool:
@@ -163,6 +182,7 @@ def load() -> dict[str, str]:
         | given
         | limits(given, stages)
         | tracking(given)
+        | proxies(inherited)
         | {
             "STAGE_USER": f"{os.getuid()}:{os.getgid()}",
             "MLFLOW_NETWORK": f"pipeline-{clone}",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import requests
 import yaml
 
-from scripts import environment, images, pictures, render
+from scripts import images, pictures
 from scripts.project import ROOT, UserError
 from stagekit import sha256
 from stages.train.faults import reason
@@ -31,13 +31,17 @@ EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 
 class Published(NamedTuple):
-    """What the registry has of the model at hand; `news`: whether that was put there now."""
+    """What the registry has of the model at hand: the stage it was given when it came and why, and the one it has now.
+
+    `news`: whether all this was put there by this run.
+    """
 
     model: str
     version: str
     stage: str
     reason: str
     accuracy: float
+    now: str
     news: bool
 
 
@@ -53,15 +57,25 @@ def receipt(model: str, digest: str, lock: str) -> Published | None:
         for version in page.get("model_versions", []):
             tags = {tag["key"]: tag["value"] for tag in version.get("tags", [])}
             if (tags.get("model_sha256"), tags.get("dvc_lock_sha256")) == (digest, lock) and "decision" in tags:
-                accuracy = float(tags["test_accuracy"])
-                return Published(model, version["version"], tags["decision"], tags["reason"], accuracy, news=False)
+                accuracy, now = float(tags["test_accuracy"]), version.get("current_stage") or tags["decision"]
+                return Published(model, version["version"], tags["decision"], tags["reason"], accuracy, now, news=False)
         if not page.get("next_page_token"):
             return None
         query["page_token"] = page["next_page_token"]
 
 
-def publish_all() -> Published:
-    """Sees to it that the registry has all of the model at hand. Raises UserError where the server is away."""
+def snapshot() -> dict[str, str]:
+    """What a run is about to use, by the name that it gets in MLflow; taken first, since people edit during a run."""
+    names = ("dvc.yaml", "params.yaml")
+    tags = {name: image.tag for name, image in images.load().items()}
+    return {name: (ROOT / name).read_text() for name in names} | {"images.json": json.dumps(tags, indent=2) + "\n"}
+
+
+def publish_all(used: Mapping[str, str]) -> Published:
+    """Sees to it that the registry has all of the model at hand, which was made of `used` (see `snapshot`).
+
+    Raises UserError where the server is away.
+    """
     model, lock = json.loads(os.environ["REGISTRY"])["model"], sha256(LOCK)
     try:
         done = receipt(model, sha256(MODEL), lock)
@@ -79,26 +93,28 @@ def publish_all() -> Published:
         settings = registry.Settings.from_environment(os.environ)
         outcome = registry.publish(MODEL, METADATA, settings)
         with registry.server_errors():
-            _complete(MlflowClient(), model, outcome.version, outcome.run_id, lock)
+            _complete(MlflowClient(), model, outcome.version, outcome.run_id, lock, used)
     except registry.RegistryError as error:
         raise UserError(_not_published(str(error))) from None
     accuracy = json.loads(METADATA.read_text())["metrics"]["test_accuracy"]
-    return Published(model, outcome.version, outcome.stage, outcome.reason, accuracy, news=True)
+    return Published(model, outcome.version, outcome.stage, outcome.reason, accuracy, outcome.stage, news=True)
 
 
 def _not_published(why: str) -> str:
     return f"the model is trained, but not published: {why}; 'make run' publishes it once that works, without training"
 
 
-def _complete(client: "MlflowClient", model: str, version: str, run_id: str, lock: str) -> None:
+def _complete(
+    client: "MlflowClient", model: str, version: str, run_id: str, lock: str, used: Mapping[str, str]
+) -> None:
     """Adds to the run what exists only after the pipeline; the receipt comes last."""
-    pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    pipeline = yaml.safe_load(used["dvc.yaml"])
     patch = uncommitted()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        for name in ("dvc.lock", "dvc.yaml", "params.yaml"):
-            shutil.copy(ROOT / name, folder)
-        (folder / "images.json").write_text(json.dumps({n: i.tag for n, i in images.load().items()}, indent=2) + "\n")
+        shutil.copy(LOCK, folder)
+        for name, text in used.items():
+            (folder / name).write_text(text)
         if patch:
             (folder / "uncommitted.patch").write_bytes(patch)
         client.log_artifacts(run_id, temporary, "pipeline")
@@ -124,22 +140,38 @@ def metrics_files(pipeline: Mapping[str, Any]) -> list[Path]:
 
 
 def uncommitted() -> bytes:
-    """The patch that makes the commit at hand into the working tree, new files included; empty if there is none."""
+    """The patch that makes the commit at hand into the code that ran; empty if there is no difference.
+
+    It holds the changes of tracked files, and new files below stages/ and scripts/ alone: what else lies in the clone
+    (a copy of .env, data) must not travel to a server. dvc.yaml and dvc.lock, which a run writes, are artifacts of
+    their own. Raises UserError where git cannot tell.
+    """
+    head = git("rev-parse", "--verify", "--quiet", "HEAD", may_fail=True).strip() or EMPTY_TREE
+    objects = git("rev-parse", "--path-format=absolute", "--git-path", "objects").strip()
     with tempfile.TemporaryDirectory() as temporary:
-        # An index of our own: the user's stays as it is.
-        environ = os.environ | {"GIT_INDEX_FILE": str(Path(temporary, "index"))}
-        head = git("rev-parse", "--verify", "--quiet", "HEAD", environ=environ).decode().strip() or EMPTY_TREE
-        git("read-tree", head, environ=environ)
-        git("add", "--all", environ=environ)
-        return git("diff", "--cached", "--binary", head, environ=environ)
+        # An index and an object store of our own: the user's stay as they are.
+        aside = {
+            "GIT_INDEX_FILE": str(Path(temporary, "index")),
+            "GIT_OBJECT_DIRECTORY": temporary,
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": objects,
+        }
+        git("read-tree", head, **aside)
+        git("add", "--update", **aside)
+        git("add", "--", "stages", "scripts", **aside)
+        written_by_a_run = (":(exclude)dvc.yaml", ":(exclude)dvc.lock")
+        return git("diff", "--cached", "--binary", head, "--", ".", *written_by_a_run, **aside).encode("utf-8", TEXT)
 
 
-def git(*arguments: str, environ: Mapping[str, str]) -> bytes:
-    """What `git ARGUMENTS` prints; nothing where it fails."""
-    return subprocess.run(["git", *arguments], env=environ, capture_output=True).stdout
+TEXT = "surrogateescape"
+"""How bytes that are no UTF-8 survive as text."""
 
 
-def main(arguments: list[str]) -> None:
-    os.environ.update(environment.for_a_run(render.read_params()))
-    done = publish_all()
-    print(f"{done.model} version {done.version}: {done.stage}, {done.reason}")
+def git(*arguments: str, may_fail: bool = False, **environ: str) -> str:
+    """What `git ARGUMENTS` prints. Raises UserError with git's words where it fails."""
+    done = subprocess.run(["git", *arguments], env=os.environ | environ, capture_output=True, text=True, errors=TEXT)
+    if done.returncode and not may_fail:
+        raise UserError(
+            f"git cannot tell what is not committed ('git {arguments[0]}': {' '.join(done.stderr.split())[:300]}); "
+            "expected a whole repository: mend it and run again"
+        )
+    return done.stdout

@@ -4,7 +4,7 @@
 # Ubuntu host) the same Debian made from its own packages; plus the CA bundle that the environment names.
 # With --name it only prints the name.
 set -eu
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname "$0")/.."
 . scripts/lib.sh
 
 pinned=$(sed -n 's/^ARG PYTHON_IMAGE=//p' stages/base/Dockerfile)
@@ -24,8 +24,9 @@ if [ "${1:-}" = --name ] || have_image "$image"; then exit 0; fi
 debian_image() {
     debian=stages/debian:trixie-python3.13
     have_image "$debian" && return
-    [ -f /etc/debian_version ] || die "Docker Hub cannot be reached for $pinned; expected it or a Debian or Ubuntu" \
+    [ -f /etc/debian_version ] || die "$pinned cannot be pulled ($(tail -n 1 "$work/pull.log")); expected it or a Debian or Ubuntu" \
         "host to make it on: set BASE_IMAGE to a Debian image with Python 3.13 that you can pull"
+    say "$(tail -n 1 "$work/pull.log")"
     say "Docker Hub cannot be reached: making the same Debian from its packages instead (about half a minute)"
     sudo=; [ "$(id -u)" = 0 ] || sudo="sudo -E"
     if ! command -v mmdebstrap > /dev/null; then
@@ -62,7 +63,7 @@ bundle=/etc/ssl/certs/ca-certificates.crt
     if [ -n "$ca" ]; then
         cp "$ca" "$work/host-ca.crt"
         echo "COPY host-ca.crt /usr/local/share/ca-certificates/"
-        echo "RUN update-ca-certificates > /dev/null 2>&1"
+        echo "RUN update-ca-certificates > /dev/null"
     fi
     echo "ENV LANG=C.UTF-8 SSL_CERT_FILE=$bundle REQUESTS_CA_BUNDLE=$bundle PIP_CERT=$bundle"
     echo "LABEL pipeline.image=python"

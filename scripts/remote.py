@@ -22,6 +22,11 @@ def folder_to_mount(environ: Mapping[str, str]) -> Path | None:
         raise UserError(
             f"DVC_REMOTE_URL is {url!r}; expected an absolute folder or s3://bucket/prefix: correct it in .env"
         )
+    if set(url) & set(',:"'):
+        raise UserError(
+            f"DVC_REMOTE_URL is {url!r}; expected a folder without comma, colon and quotation mark, which Docker's "
+            "mounts cannot express: move it"
+        )
     folder = Path(os.path.normpath(url))
     if folder.is_relative_to(ROOT) or environ.get("RUNNER_MOUNT") == str(folder):
         return None

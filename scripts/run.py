@@ -111,13 +111,16 @@ def why_it_failed(printed: list[str], stage: str) -> str:
 def report(ran: list[str], outcome: publish.Published, seconds: float) -> str:
     """The five lines that say what happened and where to look."""
     did = f"ran {', '.join(ran)}" if ran else "nothing to run, all stages are up to date"
+    decision = f"{outcome.stage}: {outcome.reason}"
+    if outcome.now != outcome.stage:
+        decision = f"{outcome.now} now; when it came, {decision}"
     news = "published now" if outcome.news else "published before"
     return "\n".join(
         [
             "",
             f"stages    {did} ({seconds:.0f} s)",
             f"model     {outcome.model} version {outcome.version}, {news}: test accuracy {outcome.accuracy:.4f}",
-            f"decision  {outcome.stage}: {outcome.reason}",
+            f"decision  {decision}",
             f"look at   {services.address()}/#/models/{outcome.model}",
             "then      make metrics, make plots; git commit dvc.yaml dvc.lock, make push",
         ]
@@ -133,6 +136,7 @@ def main(arguments: list[str]) -> None:
         os.environ.update(environment.for_a_run(params))
         if render.write(wanted, params):
             print("dvc.yaml: rendered", flush=True)
+        used = publish.snapshot()
         if local:
             services.start()
         build.ensure(wanted)
@@ -144,6 +148,7 @@ def main(arguments: list[str]) -> None:
             stop_stages()
             raise
         if arguments:
+            print(f"\nran {', '.join(ran) or 'nothing, all is up to date'}; 'make run' runs the rest and publishes")
             return
-        outcome = publish.publish_all()
+        outcome = publish.publish_all(used)
     print(report(ran, outcome, time.monotonic() - started), file=sys.stdout)

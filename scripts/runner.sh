@@ -4,7 +4,7 @@
 # The clone is mounted at the path that it has on the host, so that a path means the same thing on the host, in the
 # runner and to the Docker engine, which the runner asks for sibling containers.
 set -eu
-cd -P "$(dirname "$0")/.."
+CDPATH='' cd -P -- "$(dirname "$0")/.."
 . scripts/lib.sh
 project=$PWD # with a line break at its end, which $(pwd) would lose
 
@@ -33,7 +33,10 @@ owner=$(stat -c %u:%g . 2> /dev/null || stat -f %u:%g .)
 case $engine in
 *"Docker Desktop"*) socket=/var/run/docker.sock group=0 ;;
 *rootless*) owner=0:0 group=0 ;; # there, root in a container is the user on the host
-*) group=$(stat -c %g /var/run/docker.sock 2> /dev/null || stat -c %g "$socket") ;;
+*) # Without GNU stat (macOS with Colima, OrbStack or Rancher Desktop) the engine is in a virtual machine too.
+    here=$socket
+    if [ -n "${RUNNER_SOCKET:-}" ]; then here=/var/run/docker.sock; fi
+    group=$(stat -Lc %g "$here" 2> /dev/null) || { socket=/var/run/docker.sock group=0; } ;;
 esac
 
 clone=$(clone_id)
@@ -41,11 +44,15 @@ python_image=${PYTHON_IMAGE:-$(sh scripts/python_image.sh --name)}
 runner_image=stages/runner:$({ echo "$python_image"; cat Dockerfile.runner scripts/requirements.txt; } | hash12)
 network=pipeline-$clone
 
+# A second tag says that this clone uses an image, so that clean-all in another clone leaves it; first of all, then.
+if have_image "$python_image"; then docker tag "$python_image" "stages/clone-$clone:python"; fi
 if ! have_image "$runner_image"; then
     [ -n "${PYTHON_IMAGE:-}" ] || sh scripts/python_image.sh > /dev/null
+    docker tag "$python_image" "stages/clone-$clone:python"
     say "building the runner image $runner_image (once; a minute or two) ..."
     context=$(mktemp -d)
-    trap 'rm -rf "$context"' EXIT
+    # The legacy builder keeps the build stage as an image without a name, arguments and all: not longer than needed.
+    trap 'rm -rf "$context"; docker image prune --force --filter label=pipeline.image=runner-build > /dev/null' EXIT
     cp Dockerfile.runner scripts/requirements.txt "$context"
     quietly docker build --pull=false --tag "$runner_image" --file "$context/Dockerfile.runner" \
         --build-arg "PYTHON_IMAGE=$python_image" \
@@ -54,13 +61,10 @@ if ! have_image "$runner_image"; then
         --build-arg http_proxy --build-arg https_proxy --build-arg no_proxy "$context" \
         || die "the runner image could not be built: see above"
     rm -rf "$context"
-    trap - EXIT
-    # The legacy builder keeps the build stage as an image without a name, arguments and all.
     docker image prune --force --filter label=pipeline.image=runner-build > /dev/null
+    trap - EXIT
 fi
-# Says which images this clone uses, so that clean-all in another clone leaves them.
 docker tag "$runner_image" "stages/clone-$clone:runner"
-docker tag "$python_image" "stages/clone-$clone:python"
 docker network inspect "$network" > /dev/null 2>&1 \
     || docker network create --label "pipeline.clone=$clone" "$network" > /dev/null
 
@@ -84,6 +88,12 @@ if [ -f .git ]; then
     common=$(cd "$gitdir" && cd "$(cat commondir 2> /dev/null || echo .)" && pwd -P) 2> /dev/null || die \
         "$project/.git points to $gitdir, which is not there; expected a repository: call 'git worktree repair' in it"
     set -- --mount "type=bind,src=$common,dst=$common" "$@"
+fi
+# A clone made with --shared or --reference has its objects elsewhere.
+if [ -f .git/objects/info/alternates ]; then
+    while read -r objects; do
+        set -- --mount "type=bind,src=$objects,dst=$objects,readonly" "$@"
+    done < .git/objects/info/alternates
 fi
 # Docker refuses a terminal for input that is piped in: 'echo dvc dag | make shell'.
 if [ -t 0 ] && [ -t 1 ]; then set -- --interactive --tty "$@"

@@ -22,9 +22,9 @@ def answers(timeout: float = 2) -> bool:
         return False
 
 
-def start() -> None:
+def start(*, even_if_it_answers: bool = False) -> None:
     """Starts the local server, unless it answers; returns before it does."""
-    if answers():
+    if answers() and not even_if_it_answers:
         return
     (LOCAL / "mlflow").mkdir(parents=True, exist_ok=True)
     print("starting the local MLflow server ...", flush=True)
@@ -63,6 +63,7 @@ def main(arguments: list[str]) -> None:
         subprocess.run(["docker", "compose", "down", "--remove-orphans"], check=True)
         return
     if environment.is_local(os.environ):
-        start()
+        # Also where it answers: with another port, or another runner image, it is made anew.
+        start(even_if_it_answers=True)
         wait()
     print(f"MLflow: {address()}")

@@ -39,7 +39,7 @@ def test_a_healthy_clone_is_all_good(clone: Clone) -> None:
 @pytest.mark.parametrize(
     ("variables", "name", "told"),
     [
-        ({"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, "MLflow", "connection refused"),
+        ({"MLFLOW_TRACKING_URI": "http://mlflow:9"}, "MLflow", "connection refused"),
         ({"MLFLOW_TRACKING_URI": "http://nowhere.invalid"}, "MLflow", "host name"),
         ({"TRAIN_CPUS": "1000"}, "limits", "TRAIN_CPUS is 1000; expected at most"),
         (

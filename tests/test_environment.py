@@ -228,8 +228,6 @@ def test_dagshub_half_configured_is_refused(load, names):
         "https://dagshub.com/me/repo.git",
         "https://dagshub.com/me.mlflow",
         "dagshub.com/me/repo.mlflow",
-        "http://localhost:5000",
-        f"https://me:{TOKEN}@dagshub.com/me/repo",
     ],
 )
 def test_a_wrong_address_beside_a_token_is_refused(load, uri):
@@ -237,6 +235,26 @@ def test_a_wrong_address_beside_a_token_is_refused(load, uri):
     message = refusal(load, dotenv(DAGSHUB | {"MLFLOW_TRACKING_URI": uri}))
     assert "MLFLOW_TRACKING_URI" in message and "https://dagshub.com/<owner>/<repo>.mlflow" in message
     assert TOKEN not in message
+
+
+@pytest.mark.parametrize("address", [f"https://me:{TOKEN}@dagshub.com/me/repo.mlflow", f"http://{TOKEN}@mlflow.test"])
+def test_an_address_with_a_token_in_it_is_refused(load, address):
+    """A user or token in MLFLOW_TRACKING_URI, which is printed and logged, is refused without being shown."""
+    message = refusal(load, f"MLFLOW_TRACKING_URI={address}\n")
+    assert "MLFLOW_TRACKING_PASSWORD" in message and TOKEN not in message
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+def test_an_address_that_a_stage_cannot_reach_is_refused(load, host):
+    """localhost is the container itself to a stage: refused with what to use instead."""
+    assert "the container itself" in refusal(load, f"MLFLOW_TRACKING_URI=http://{host}:5000\n")
+
+
+def test_the_local_server_is_not_reached_by_a_proxy(load):
+    """Behind a proxy NO_PROXY names the local server, beside what it named before; without one it is left alone."""
+    assert "NO_PROXY" not in load()
+    settled = load(HTTP_PROXY="http://proxy.test:3128", NO_PROXY="intra.test")
+    assert settled["NO_PROXY"] == settled["no_proxy"] == "intra.test,mlflow,localhost,127.0.0.1"
 
 
 def test_another_mlflow_server_is_kept_as_it_is(load):

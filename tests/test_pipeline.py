@@ -241,7 +241,7 @@ def test_a_failing_stage_says_why_in_the_last_line(clone: Clone) -> None:
 def test_a_server_that_is_away_costs_no_training(clone: Clone) -> None:
     """Without its MLflow server train succeeds, the run fails in one sentence, and the next run publishes alone."""
     clone.edit("params.yaml", "n_estimators: 100", "n_estimators: 103")
-    away = clone.make("run", check=False, MLFLOW_TRACKING_URI="http://127.0.0.1:9", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+    away = clone.make("run", check=False, MLFLOW_TRACKING_URI="http://mlflow:9", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
     assert away.returncode == 2
     assert "Running stage 'evaluate'" in away.stdout
     assert "error: the model is trained, but not published" in away.stdout.strip().splitlines()[-2]

@@ -73,14 +73,20 @@ def test_models_of_equal_score_differ_in_their_bytes(registered: list[dict]) -> 
 
 
 @pytest.fixture(scope="module")
-def browser(clone: Clone) -> Iterator[str]:
+def browser(clone: Clone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The name of an image with a browser, gone after the tests."""
     name = f"stages/clone-{clone.label.partition('=')[2]}:test-browser"
-    folder = Path(__file__).parent / "browser"
     build = ["docker", "buildx", "build", "--quiet", "--pull=false", "--tag", name]
-    build += ["--build-arg", f"PYTHON_IMAGE={os.environ['PYTHON_IMAGE']}", "--build-arg", "PIP_INDEX_URL"]
-    build += ["--build-arg", "HTTP_PROXY", "--build-arg", "HTTPS_PROXY", "--build-arg", "NO_PROXY"]
-    subprocess.run([*build, str(folder)], check=True, capture_output=True)
+    build += ["--build-arg", f"PYTHON_IMAGE={os.environ['PYTHON_IMAGE']}"]
+    for variable in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
+        build += ["--build-arg", variable]
+    pip = tmp_path_factory.mktemp("pip") / "pip.conf"
+    pip.write_text(f"[global]\nindex-url = {os.environ['PIP_INDEX_URL']}\n" if "PIP_INDEX_URL" in os.environ else "")
+    subprocess.run(
+        [*build, "--secret", f"id=pip.conf,src={pip}", str(Path(__file__).parent / "browser")],
+        check=True,
+        capture_output=True,
+    )
     yield name
     subprocess.run(["docker", "image", "rm", name], check=True, capture_output=True)
 

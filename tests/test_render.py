@@ -132,7 +132,7 @@ def test_secrets_go_by_name_alone(text, monkeypatch, real_params):
     assert "s3cr3t" not in rendered
     variables = re.findall(r"(?:--env|-e)[ =](\S+)", text)
     assert "MLFLOW_TRACKING_PASSWORD" in variables
-    assert all(re.fullmatch(r"[A-Z][A-Z0-9_]*", variable) for variable in variables), variables
+    assert all(re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", variable) for variable in variables), variables
 
 
 def test_a_stage_is_confined_unless_its_block_says_otherwise(stages):

@@ -100,3 +100,47 @@ def test_nothing_is_written_outside_the_clone(clone: Clone) -> None:
     before = set(Path(clone.path.parent).iterdir())
     clone.make("run")
     assert set(Path(clone.path.parent).iterdir()) == before
+
+
+def test_clean_leaves_the_users_own_data(clone: Clone) -> None:
+    """`make clean` deletes what stages made, and never a file that the user gave to DVC."""
+    own = clone.path / "data" / "external" / "mine.csv"
+    own.parent.mkdir(parents=True)
+    own.write_text("a,b\n1,2\n")
+    clone.make("shell", stdin="dvc add --quiet data/external/mine.csv\n")
+    try:
+        own.write_text("a,b\n1,2\n3,4\n")
+        clone.make("clean")
+        assert own.read_text() == "a,b\n1,2\n3,4\n"
+        assert not (clone.path / "models" / "model.skops").exists()
+    finally:
+        subprocess.run(["rm", "-r", str(own.parent)], check=True)
+        clone.make("run")
+
+
+def test_what_is_published_of_uncommitted_work(clone: Clone) -> None:
+    """The patch that is published holds edits and new code, and nothing else of the clone; git is left alone."""
+    clone.edit("params.yaml", "n_estimators: 100", "n_estimators: 120")
+    new = {"stages/train/helper.py": "NEW = 1\n", ".env.bak": "DAGSHUB_TOKEN=sekrit\n", "notes.txt": "sekrit\n"}
+    for name, text in new.items():
+        (clone.path / name).write_text(text)
+    before = clone.git("count-objects", "-v")
+    try:
+        patch = clone.python("from scripts import publish; print(publish.uncommitted().decode())")
+    finally:
+        for name in new:
+            (clone.path / name).unlink()
+        clone.restore()
+    assert "+  n_estimators: 120" in patch and "+NEW = 1" in patch
+    assert "sekrit" not in patch
+    assert clone.git("count-objects", "-v") == before
+
+
+def test_what_git_cannot_tell_is_an_error(clone: Clone) -> None:
+    """Where git fails, the tree is not taken for clean: one sentence says so."""
+    told = clone.python(
+        "from scripts import project, publish\n"
+        "try: publish.git('no-such-command')\n"
+        "except project.UserError as error: print(error)\n"
+    )
+    assert "git cannot tell what is not committed" in told
