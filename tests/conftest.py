@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,6 +108,19 @@ def stages_line(done: Make) -> str:
 def images_built(done: Make) -> list[str]:
     """The names of the images that a run built."""
     return sorted(re.findall(r"^built stages/([\w-]+):", done.stdout, re.M))
+
+
+def last_line(done: Make) -> str:
+    """The last line of what a target of make printed; make's own, which says that it failed, does not count."""
+    return [line for line in done.stdout.splitlines() if not line.startswith("make: ***")][-1]
+
+
+def wait_until(true: Callable[[], object], what: str, seconds: float = 60) -> None:
+    """Returns when `true()` is; fails with `what` was waited for where it takes too long."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"waited {seconds} s in vain: {what}"
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="session")
