@@ -188,6 +188,12 @@ def load() -> dict[str, str]:
             "MLFLOW_NETWORK": f"pipeline-{clone}",
             "COMPOSE_PROJECT_NAME": f"pipeline-{clone}",
             "LOCAL": str(LOCAL),
+            # A server that is away is told within a minute, whatever it says of when to come back.
+            "AWS_MAX_ATTEMPTS": "3",
+            "AWS_RETRY_MODE": "standard",
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": "12",
+            "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
             # Some S3 servers refuse the checksums that botocore adds of late.
             "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
             "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",

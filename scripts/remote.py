@@ -11,6 +11,8 @@ from scripts.project import LOCAL, ROOT, UserError
 
 CONFIG_LOCAL = ROOT / ".dvc" / "config.local"
 SECTION = 'remote "environment"'
+TIMEOUTS = {"connect_timeout": "5", "read_timeout": "10"}
+"""Seconds of silence that S3 is given, each of AWS_MAX_ATTEMPTS times."""
 
 
 def folder_to_mount(environ: Mapping[str, str]) -> Path | None:
@@ -46,8 +48,10 @@ def configure(environ: Mapping[str, str]) -> None:
     if url := environ.get("DVC_REMOTE_URL"):
         core["remote"] = "environment"
         config[SECTION] = {"url": url}
-        if url.startswith("s3://") and (endpoint := environ.get("AWS_ENDPOINT_URL")):
-            config[SECTION]["endpointurl"] = endpoint
+        if url.startswith("s3://"):
+            config[SECTION] |= TIMEOUTS
+            if endpoint := environ.get("AWS_ENDPOINT_URL"):
+                config[SECTION]["endpointurl"] = endpoint
     else:
         config.pop(SECTION, None)
         if core.get("remote") == "environment":
