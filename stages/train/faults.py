@@ -7,6 +7,7 @@ BY_STATUS = {
     403: "403: this user may not do that there",
     404: "404: there is no such address, or this user may not see it",
     429: "429: too many requests, try again later",
+    507: "507: it has no room left",
 }
 BY_SIGN = {
     "Connection refused": "connection refused: is it running?",
@@ -29,7 +30,7 @@ def reason(error: Exception) -> str:
     text = " ".join(str(error).split())
     if match := _STATUS.search(text):
         status = int(next(filter(None, match.groups())))
-        if status >= 500:
+        if status >= 500 and status not in BY_STATUS:
             return f"{status}: it has a fault of its own, try again later"
         return BY_STATUS.get(status, f"status {status}")
     for sign, words in BY_SIGN.items():
