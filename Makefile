@@ -26,11 +26,11 @@ run-%: ## Only this stage and what it depends on
 
 .PHONY: push
 push: ## Send the data and the run-cache to DVC's remote
-	@$(RUNNER) exec dvc push --run-cache
+	@$(RUNNER) push
 
 .PHONY: pull
 pull: ## Fetch them from there
-	@$(RUNNER) exec dvc pull --run-cache --allow-missing
+	@$(RUNNER) pull
 
 .PHONY: run-push
 run-push: run push ## run, then push

@@ -1,0 +1,66 @@
+"""What `make push` and `make pull` share: DVC's own progress bars, and one sentence where its remote does not do it."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import s3fs
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc_objects.errors import ObjectDBError
+from dvc_objects.fs.errors import AuthError, ConfigError
+
+from scripts.project import LOCAL, UserError
+from stages.train.faults import reason
+
+FAULTS = (DvcException, OSError, BotoCoreError, ResponseParserError, ObjectDBError, AuthError, ConfigError)
+"""What DVC, s3fs and botocore raise for a fault of the remote or of the repository."""
+
+
+class _Collected(logging.Handler):
+    """Keeps what DVC logs of single files: the error that it then raises only counts them."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.causes: list[BaseException] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1]:
+            self.causes.append(record.exc_info[1])
+
+
+@contextmanager
+def repository(did: str, verb: str) -> Iterator[Repo]:
+    """The clone's DVC repository; raises UserError, which says that the data is not `did`, for whatever goes wrong."""
+    s3fs.S3FileSystem.retries = 1  # botocore retries already; five times that is minutes of silence
+    collected = _Collected()
+    for name in ("dvc", "dvc_data", "dvc_objects"):
+        logger = logging.getLogger(name)
+        logger.addHandler(collected)
+        logger.propagate = False
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # connections that a fault left open
+    try:
+        with Repo() as repo:
+            yield repo
+    except FAULTS as error:
+        where = os.environ.get("AWS_ENDPOINT_URL") if os.environ.get("DVC_REMOTE_URL", "").startswith("s3://") else ""
+        where = where or os.environ.get("DVC_REMOTE_URL") or LOCAL / "dvc-remote"
+        cause = collected.causes[0] if collected.causes else error
+        raise UserError(
+            f"the data is not {did}: DVC's remote {where} did not do what was asked ({reason(_first(cause))}); "
+            f"'make {verb}' does what is left once that works"
+        ) from None
+
+
+def _first(error: BaseException) -> Exception:
+    """The error that `error` was made of; a server's answer with its status, as requests would tell it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if status >= 400:
+            return OSError(f"{status} {'Server' if status >= 500 else 'Client'} Error: {error}")
+    return error if isinstance(error, Exception) else OSError(str(error))
