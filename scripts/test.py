@@ -43,7 +43,7 @@ def clean_environment() -> dict[str, str]:
 
 def sweep(folder: Path) -> None:
     """Deletes what the clones below `folder` made, and `folder`."""
-    for makefile in folder.glob("*/Makefile"):
+    for makefile in sorted(folder.glob("*/Makefile")):
         subprocess.run(
             ["sh", str(makefile.parent / "scripts" / "clean_all.sh")],
             env=os.environ | {"YES": "1"},

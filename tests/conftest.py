@@ -31,8 +31,15 @@ class Clone:
         )
         return f"pipeline.clone={name.stdout[:12]}"
 
-    def make(self, *arguments: str, check: bool = True, stdin: str | None = None, **variables: str) -> Make:
-        """`make ARGUMENTS` in this clone, as a user would call it; `variables` are the shell's."""
+    def make(
+        self,
+        *arguments: str,
+        check: bool = True,
+        stdin: str | None = None,
+        timeout: float | None = None,
+        **variables: str,
+    ) -> Make:
+        """`make ARGUMENTS` in this clone, as a user calls it, within `timeout` seconds; `variables` are the shell's."""
         done = subprocess.run(
             ["make", *arguments],
             cwd=self.path,
@@ -41,6 +48,7 @@ class Clone:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            timeout=timeout,
         )
         assert not check or done.returncode == 0, f"make {' '.join(arguments)} ended {done.returncode}:\n{done.stdout}"
         return done
