@@ -193,9 +193,9 @@ def stand_in_for(image: Callable[[str], str]) -> Iterator[Callable[[Clone, str],
             *mlflow,
         )
         stand_in = StandIn(name, given)
-        stand_in.python(
+        wait = (
             "import time\n"
-            "end = time.monotonic() + 120\n"
+            "end = time.monotonic() + 60\n"
             "for url in (MLFLOW + '/experiments/search?max_results=1', 'http://127.0.0.1:5001/'):\n"
             "    while True:\n"
             "        try:\n"
@@ -206,6 +206,11 @@ def stand_in_for(image: Callable[[str], str]) -> Iterator[Callable[[Clone, str],
             "                raise\n"
             "            time.sleep(0.2)\n"
         )
+        try:
+            stand_in.python(wait)
+        except AssertionError:
+            logs = [subprocess.getoutput(f"docker logs --tail 20 {name}{part}") for part in ("", "-s3", "-mlflow")]
+            pytest.fail("the stand-in does not answer: " + "\n".join(logs))
         stand_in.empty_bucket()
         return stand_in
 
