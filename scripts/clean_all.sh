@@ -29,12 +29,12 @@ mine="label=pipeline.clone=$clone"
 docker container ls --all --quiet --filter "$mine" | with_each docker container rm --force
 docker network ls --quiet --filter "$mine" | with_each docker network rm
 docker image ls --format '{{.Repository}}:{{.Tag}}' "stages/clone-$clone" | with_each docker image rm
-# An image goes when no clone has it tagged; children before parents, hence the order.
-used=$(docker image ls --format '{{.ID}} {{.Repository}}' 'stages/*' | awk '/ stages\/clone-/ { print $1 }')
+# An image goes when no clone has it tagged; asked of each at the last moment, since other clones build meanwhile.
+# Children go before parents, hence the order.
 for kind in 'stages/*' stages/runner stages/base stages/python; do
     docker image ls --filter label=pipeline.image --format '{{.ID}} {{.Repository}}:{{.Tag}}' "$kind"
 done | while read -r id name; do
-    case $used in *"$id"*) continue ;; esac
+    case $(docker image inspect --format '{{.RepoTags}}' "$id" 2> /dev/null) in *stages/clone-*) continue ;; esac
     docker image rm "$name" > /dev/null 2>&1 || true # used by what is not ours, or gone in an earlier round
 done
 # What lost its tag to a newer build, of whichever clone.

@@ -67,7 +67,8 @@ def main(arguments: list[str]) -> int:
             copy_tree(source)
             OUTPUT.mkdir(exist_ok=True)
             environ = clean_environment() | {"PYTHONPATH": str(source / "stages" / "base"), "TEST_OUTPUT": str(OUTPUT)}
-            command = [sys.executable, "-m", "pytest", *arguments]
+            # Two files at a time: the tests wait for containers more than they compute.
+            command = [sys.executable, "-m", "pytest", "--numprocesses", "2", "--dist", "loadfile", *arguments]
             return subprocess.run(command, cwd=source, env=environ).returncode
         finally:
             sweep(folder)

@@ -148,5 +148,5 @@ def clone_at() -> Callable[[str], Clone]:
 @pytest.fixture(scope="session")
 def started(clone_at: Callable[[str], Clone]) -> Iterator[tuple[Clone, Make]]:
     """A clone in which `make run` has been called once, and what that printed. Tests leave it as they found it."""
-    clone = clone_at("started")
+    clone = clone_at(f"started-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}")
     yield clone, clone.make("run")

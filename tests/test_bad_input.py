@@ -546,6 +546,8 @@ def test_an_image_that_is_gone_ends_in_one_sentence(bench: Bench) -> None:
             ingest = ("container", "ls", "--quiet", "--filter", "label=pipeline.stage=ingest")
             wait_until(lambda: clone.docker(*ingest), "ingest runs")
             image = re.search(r"stages/preprocess:\w+", (clone.path / "dvc.yaml").read_text())[0]
+            inspect = ["docker", "image", "inspect", "--format", "{{.Id}}", image]
+            edited = subprocess.check_output(inspect, text=True).strip()
             subprocess.run(["docker", "image", "rm", image], check=True, stdout=subprocess.DEVNULL)
             subprocess.run(["docker", "exec", bench.server, "touch", "/tmp/release"], check=True)
             printed = run.stdout.read()
@@ -557,6 +559,7 @@ def test_an_image_that_is_gone_ends_in_one_sentence(bench: Bench) -> None:
     )
     bench.refused(Make(command, run.returncode, printed), sentence)
     bench.recovers("run-preprocess", failed_in_a_stage=True)
+    subprocess.run(["docker", "image", "rm", edited], check=True, stdout=subprocess.DEVNULL)  # no name of it is left
 
 
 @pytest.mark.parametrize(
