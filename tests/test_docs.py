@@ -103,8 +103,8 @@ def test_reading_a_markdown_text():
 
 def test_help_lists_every_target():
     """`make` and `make help` show each target with what it does."""
-    phony = set(re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    phony = {target for line in phony for target in line.split()}
+    known = subprocess.run(["make", "--print-data-base", "--dry-run", "help"], cwd=ROOT, capture_output=True, text=True)
+    phony = set(re.search(r"^\.PHONY: (.*)$", known.stdout, re.MULTILINE)[1].split())
     shown = [subprocess.run(["make", *words], cwd=ROOT, capture_output=True, text=True) for words in ([], ["help"])]
     assert [done.returncode for done in shown] == [0, 0], shown[0].stderr
     assert shown[0].stdout == shown[1].stdout
