@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,37 +21,39 @@ FAULTS = (DvcException, OSError, BotoCoreError, ResponseParserError, ObjectDBErr
 """What DVC, s3fs and botocore raise for a fault of the remote or of the repository."""
 
 
-class _Collected(logging.Handler):
-    """Keeps what DVC logs of single files: the error that it then raises only counts them."""
+class _Stopped(Exception):
+    """A file could not be transferred; why is its cause."""
 
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.causes: list[BaseException] = []
+
+class _StopAtTheFirst(logging.Handler):
+    """Ends the transfer at the first file that fails.
+
+    DVC logs that and goes on, through as many waits as there are files, and takes a run-cache that fails for success.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info and record.exc_info[1]:
-            self.causes.append(record.exc_info[1])
+        if record.levelno >= logging.ERROR and record.exc_info and record.exc_info[1]:
+            raise _Stopped from record.exc_info[1]
+        print(record.getMessage(), file=sys.stderr)
 
 
 @contextmanager
 def repository(did: str, verb: str) -> Iterator[Repo]:
     """The clone's DVC repository; raises UserError, which says that the data is not `did`, for whatever goes wrong."""
     s3fs.S3FileSystem.retries = 1  # botocore retries already; five times that is minutes of silence
-    collected = _Collected()
     for name in ("dvc", "dvc_data", "dvc_objects"):
         logger = logging.getLogger(name)
-        logger.addHandler(collected)
+        logger.handlers = [_StopAtTheFirst(logging.WARNING)]
         logger.propagate = False
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # connections that a fault left open
     try:
         with Repo() as repo:
             yield repo
-    except FAULTS as error:
+    except (_Stopped, *FAULTS) as error:
         where = os.environ.get("AWS_ENDPOINT_URL") if os.environ.get("DVC_REMOTE_URL", "").startswith("s3://") else ""
         where = where or os.environ.get("DVC_REMOTE_URL") or LOCAL / "dvc-remote"
-        cause = collected.causes[0] if collected.causes else error
         raise UserError(
-            f"the data is not {did}: DVC's remote {where} did not do what was asked ({reason(_first(cause))}); "
+            f"the data is not {did}: DVC's remote {where} did not do what was asked ({reason(_first(error))}); "
             f"'make {verb}' does what is left once that works"
         ) from None
 

@@ -15,7 +15,7 @@ from tests.conftest import Clone, Make, images_built, stages_line
 from tests.test_pipeline import ALL, NOTHING, OUTPUTS
 
 pytestmark = pytest.mark.docker
-ELSEWHERE = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+ELSEWHERE = {"MLFLOW_TRACKING_URI": "http://mlflow:9"}
 """Spares a clone that runs ingest alone a server of its own."""
 
 

@@ -59,6 +59,13 @@ def test_the_remote_of_the_environment_is_dvcs_default(path):
     assert config["remote"]["environment"]["endpointurl"] == S3["AWS_ENDPOINT_URL"]
 
 
+def test_a_silent_s3_server_is_given_up_in_time(path):
+    """DVC waits seconds for an answer of S3, three times over: under a minute."""
+    remote.configure(S3)
+    found = read(path)["remote"]["environment"]
+    assert int(found["connect_timeout"]) + 3 * int(found["read_timeout"]) < 60
+
+
 def test_a_folder_has_no_endpoint(path):
     """A remote in a folder takes nothing from the settings of S3."""
     remote.configure({"DVC_REMOTE_URL": "/srv/dvc", "AWS_ENDPOINT_URL": "https://s3.example.com"})

@@ -142,9 +142,7 @@ def test_root_in_a_users_clone_leaves_the_users_files(
     host = host_of_ana(clone.path, worktree)
     assert "dubious ownership" in host.sh("git status", check=False).stdout
     for folder in host.folders:
-        host.sh(
-            f"cd '{folder}' && MLFLOW_TRACKING_URI=http://127.0.0.1:9 make run-ingest status && test -s {OUTPUTS[0]}"
-        )
+        host.sh(f"cd '{folder}' && MLFLOW_TRACKING_URI=http://mlflow:9 make run-ingest status && test -s {OUTPUTS[0]}")
     assert host.strangers(ANA) == []
 
 

@@ -40,6 +40,7 @@ CASES = [
     ((429, b"", None), "429"),
     ((500, b"", None), "500"),
     ((502, b"<html>bad gateway</html>", None), "502"),
+    ((507, b"", None), "no room left"),
     ((200, b"<html><body>welcome</body></html>", None), "page and not with data"),
     ((200, b'{"experi', 100), "broke the connection off"),
 ]
