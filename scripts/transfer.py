@@ -58,6 +58,18 @@ def repository(did: str, verb: str) -> Iterator[Repo]:
         ) from None
 
 
+def check_arrival(repo: Repo) -> None:
+    """Raises OSError where an output is not on the remote in its full size.
+
+    Anything that answers 200, such as a page for signing in, is a success to S3's client.
+    """
+    here, there = repo.cache.local, repo.cloud.get_remote_odb()
+    there.fs.fs.invalidate_cache()
+    for oid in {out.hash_info.value for out in repo.index.outs if out.hash_info}:
+        if here.exists(oid) and here.fs.size(here.oid_to_path(oid)) != there.fs.size(there.oid_to_path(oid)):
+            raise OSError("it took the data and does not have it: is its address that of an S3 server?")
+
+
 def _first(error: BaseException) -> Exception:
     """The error that `error` was made of; a server's answer with its status, as requests would tell it."""
     while error.__cause__ is not None:
