@@ -11,8 +11,8 @@ from scripts.project import LOCAL, ROOT, UserError
 
 CONFIG_LOCAL = ROOT / ".dvc" / "config.local"
 SECTION = 'remote "environment"'
-TIMEOUTS = {"connect_timeout": "5", "read_timeout": "10"}
-"""Seconds of silence that S3 is given, each of AWS_MAX_ATTEMPTS times."""
+S3 = {"connect_timeout": "5", "read_timeout": "10", "verify": "true"}
+"""Seconds of silence, each of AWS_MAX_ATTEMPTS times; what is fetched is hashed: it may be a page for signing in."""
 
 
 def folder_to_mount(environ: Mapping[str, str]) -> Path | None:
@@ -49,7 +49,7 @@ def configure(environ: Mapping[str, str]) -> None:
         core["remote"] = "environment"
         config[SECTION] = {"url": url}
         if url.startswith("s3://"):
-            config[SECTION] |= TIMEOUTS
+            config[SECTION] |= S3
             if endpoint := environ.get("AWS_ENDPOINT_URL"):
                 config[SECTION]["endpointurl"] = endpoint
     else:
