@@ -221,7 +221,7 @@ FAULTS = [
     Fault("500", "500", "500", what="500"),
     Fault("502", "502", "502", what="502"),
     Fault("429", "429", "429", what="429"),
-    Fault("page", "a page and not", "a page and not", what="html"),
+    Fault("page", "a page and not", "that of an S3 server", what="html"),
     Fault("silence", "no answer in time", "no answer in time", what="hang"),
     Fault("broken off", "broke the connection off", "broke the connection off", what="cut"),
     Fault("429 on writing", "429", "429", what="429", kinds=("write",)),
