@@ -49,7 +49,7 @@ def configure(environ: Mapping[str, str]) -> None:
         core["remote"] = "environment"
         config[SECTION] = {"url": url}
         if url.startswith("s3://"):
-            config[SECTION] |= S3
+            config[SECTION].update(S3)  # not |=, which ConfigObj would not write
             if endpoint := environ.get("AWS_ENDPOINT_URL"):
                 config[SECTION]["endpointurl"] = endpoint
     else:
