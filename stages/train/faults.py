@@ -15,11 +15,14 @@ BY_SIGN = {
     "No address associated with hostname": "its host name is not known",
     "Temporary failure in name resolution": "its host name cannot be looked up",
     "timed out": "no answer in time",
+    "Read timeout": "no answer in time",
+    "Connect timeout": "no answer in time",
     "CERTIFICATE_VERIFY_FAILED": "its TLS certificate is not trusted: SSL_CERT_FILE names the CA when images are built",
     "Expecting value": "it answers with a page and not with data: does the address end in .mlflow?",
     "<html": "it answers with a page and not with data: does the address end in .mlflow?",
     "RemoteDisconnected": "it broke the connection off",
     "IncompleteRead": "it broke the connection off",
+    "Connection was closed": "it broke the connection off",
     "Connection reset": "it broke the connection off",
 }
 _STATUS = re.compile(r"error code (\d{3})|\b(\d{3}) (?:Client|Server) Error|too many (\d{3}) error responses")
