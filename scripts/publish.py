@@ -64,10 +64,10 @@ def receipt(model: str, digest: str, lock: str) -> Published | None:
         query["page_token"] = page["next_page_token"]
 
 
-def snapshot() -> dict[str, str]:
+def snapshot(built: Mapping[str, images.Image]) -> dict[str, str]:
     """What a run is about to use, by the name that it gets in MLflow; taken first, since people edit during a run."""
     names = ("dvc.yaml", "params.yaml")
-    tags = {name: image.tag for name, image in images.load().items()}
+    tags = {name: image.tag for name, image in built.items()}
     return {name: (ROOT / name).read_text() for name in names} | {"images.json": json.dumps(tags, indent=2) + "\n"}
 
 

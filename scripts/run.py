@@ -66,7 +66,11 @@ def reproduce(targets: list[str]) -> list[str]:
     with (
         LOG.open("w") as log,
         subprocess.Popen(
-            ["dvc", "repro", *targets], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            ["dvc", "repro", *targets],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",  # a stage may print what is no UTF-8
         ) as dvc,
     ):
         for line in dvc.stdout or ():
@@ -136,7 +140,7 @@ def main(arguments: list[str]) -> None:
         os.environ.update(environment.for_a_run(params))
         if render.write(wanted, params):
             print("dvc.yaml: rendered", flush=True)
-        used = publish.snapshot()
+        used = publish.snapshot(wanted)
         if local:
             services.start()
         build.ensure(wanted)
