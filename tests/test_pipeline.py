@@ -238,6 +238,14 @@ def test_a_failing_stage_says_why_in_the_last_line(clone: Clone) -> None:
     )
 
 
+def test_a_stage_may_print_any_bytes(clone: Clone) -> None:
+    """What a stage prints that is no UTF-8 is shown as well as it can be, and stops nothing."""
+    clone.edit("stages/preprocess/preprocess.py", "TARGET =", "import os\n\nos.write(1, b'caf\\xe9\\n')\nTARGET =")
+    done = clone.make("run")
+    assert "caf\ufffd\n" in done.stdout
+    assert stages_line(done) == "ran preprocess"
+
+
 def test_a_server_that_is_away_costs_no_training(clone: Clone) -> None:
     """Without its MLflow server train succeeds, the run fails in one sentence, and the next run publishes alone."""
     clone.edit("params.yaml", "n_estimators: 100", "n_estimators: 103")
