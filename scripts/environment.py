@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from dotenv.parser import parse_stream
@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scripts import images
 from scripts.project import LOCAL, ROOT, UserError
 from stagekit import first_fault
+from stages.train.promotion import HIGHER_IS_BETTER
 
 LIMITS = ("MEMORY", "CPUS", "PIDS")
 LOCAL_MLFLOW = "http://mlflow:5000"
@@ -147,7 +148,10 @@ class _Mlflow(_Section):
 
 
 class _Promotion(_Section):
-    min_improvement: Annotated[float, Field(ge=0, lt=1)]
+    metric: Literal[tuple(HIGHER_IS_BETTER)]  # type: ignore[valid-type]
+    min_score: Annotated[float, Field(allow_inf_nan=False)] | None
+    min_improvement: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] | None
 
 
 class _Publishing(BaseModel):
@@ -155,8 +159,8 @@ class _Publishing(BaseModel):
     promotion: _Promotion
 
 
-def registry(params: Mapping[str, Any]) -> str:
-    """The sections of params.yaml that publishing reads, as JSON for the variable REGISTRY.
+def registry(params: Mapping[str, Any], who: str = "unknown") -> str:
+    """What publishing needs, as JSON for the variable REGISTRY: two sections of params.yaml, and who publishes.
 
     Raises UserError for a key that is missing or unknown, and for a value that is not allowed.
     """
@@ -164,7 +168,13 @@ def registry(params: Mapping[str, Any]) -> str:
         sections = _Publishing.model_validate(dict(params))
     except ValidationError as error:
         raise UserError(f"{first_fault(error)}: correct it in params.yaml") from None
-    return json.dumps(sections.mlflow.model_dump() | sections.promotion.model_dump())
+    gate = sections.promotion.model_dump()
+    if gate["confidence"] is not None and gate["metric"] != "test_accuracy":
+        raise UserError(
+            f"promotion.confidence is {gate['confidence']} beside the metric {gate['metric']}; expected null, since "
+            "the test behind it compares accuracies: correct it in params.yaml"
+        )
+    return json.dumps(sections.mlflow.model_dump() | {"gate": gate, "who": who})
 
 
 def load() -> dict[str, str]:
@@ -204,4 +214,5 @@ def load() -> dict[str, str]:
 def for_a_run(params: Mapping[str, Any]) -> dict[str, str]:
     """What a stage that publishes needs beyond `load`: the registry's settings and the commit at hand."""
     commit = subprocess.run(["git", "rev-parse", "--verify", "--quiet", "HEAD"], capture_output=True, text=True)
-    return {"REGISTRY": registry(params), "GIT_COMMIT": commit.stdout.strip() or "none"}
+    who = os.environ.get("MLFLOW_TRACKING_USERNAME") or os.environ.get("HOST_USER") or "unknown"
+    return {"REGISTRY": registry(params, who), "GIT_COMMIT": commit.stdout.strip() or "none"}

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import requests
 import yaml
 
-from scripts import images, pictures
+from scripts import images, pictures, registered
 from scripts.project import ROOT, UserError
 from stagekit import sha256
+from stages.train import promotion
 from stages.train.faults import reason
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 MODEL = ROOT / "models" / "model.skops"
 METADATA = ROOT / "models" / "model_metadata.json"
 LOCK = ROOT / "dvc.lock"
+PATCH = "uncommitted.patch"
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 """What git calls a tree without files."""
 
@@ -46,32 +48,46 @@ class Published(NamedTuple):
 
 
 def receipt(model: str, digest: str, lock: str) -> Published | None:
-    """The version that is all there for `digest` and `lock`, by plain REST calls (MLflow takes seconds to import)."""
-    url = f"{os.environ['MLFLOW_TRACKING_URI'].rstrip('/')}/api/2.0/mlflow/model-versions/search"
-    user, password = os.environ.get("MLFLOW_TRACKING_USERNAME", ""), os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
-    query = {"filter": f"name='{model}'", "max_results": "1000"}
-    while True:
-        response = requests.get(url, params=query, auth=(user, password) if user or password else None, timeout=10)
-        response.raise_for_status()
-        page = response.json()
-        for version in page.get("model_versions", []):
-            tags = {tag["key"]: tag["value"] for tag in version.get("tags", [])}
-            if (tags.get("model_sha256"), tags.get("dvc_lock_sha256")) == (digest, lock) and "decision" in tags:
-                accuracy, now = float(tags["test_accuracy"]), version.get("current_stage") or tags["decision"]
-                return Published(model, version["version"], tags["decision"], tags["reason"], accuracy, now, news=False)
-        if not page.get("next_page_token"):
-            return None
-        query["page_token"] = page["next_page_token"]
+    """The version that is all there for `digest` and `lock`, if the registry is at rest besides.
+
+    By plain REST calls, since MLflow takes seconds to import.
+    """
+    state = registered.read(model)
+    if state is None or promotion.next_step(state):
+        return None
+    for version in state.versions:
+        tags = version.tags
+        if (tags.get("model_sha256"), tags.get("dvc_lock_sha256")) == (digest, lock):
+            number, accuracy = str(version.number), float(tags["test_accuracy"])
+            return Published(model, number, tags["decision"], tags["reason"], accuracy, version.stage, news=False)
+    return None
 
 
-def snapshot(built: Mapping[str, images.Image]) -> dict[str, str]:
-    """What a run is about to use, by the name that it gets in MLflow; taken first, since people edit during a run."""
-    names = ("dvc.yaml", "params.yaml")
+class Snapshot(NamedTuple):
+    """What a run is about to use, taken first, since people edit and commit during a run.
+
+    `files` are the artifacts below pipeline/: dvc.yaml, params.yaml, images.json, and the patch if there is one.
+    """
+
+    commit: str
+    files: Mapping[str, bytes]
+
+    @property
+    def dirty(self) -> bool:
+        return PATCH in self.files
+
+
+def snapshot(built: Mapping[str, images.Image]) -> Snapshot:
+    """To be called when dvc.yaml is rendered and GIT_COMMIT is set. Raises UserError where git cannot tell."""
     tags = {name: image.tag for name, image in built.items()}
-    return {name: (ROOT / name).read_text() for name in names} | {"images.json": json.dumps(tags, indent=2) + "\n"}
+    files = {name: (ROOT / name).read_bytes() for name in ("dvc.yaml", "params.yaml")}
+    files["images.json"] = (json.dumps(tags, indent=2) + "\n").encode()
+    if patch := uncommitted():
+        files[PATCH] = patch
+    return Snapshot(os.environ["GIT_COMMIT"], files)
 
 
-def publish_all(used: Mapping[str, str]) -> Published:
+def publish_all(used: Snapshot) -> Published:
     """Sees to it that the registry has all of the model at hand, which was made of `used` (see `snapshot`).
 
     Raises UserError where the server is away.
@@ -79,6 +95,8 @@ def publish_all(used: Mapping[str, str]) -> Published:
     model, lock = json.loads(os.environ["REGISTRY"])["model"], sha256(LOCK)
     try:
         done = receipt(model, sha256(MODEL), lock)
+    except promotion.Unclear as error:
+        raise UserError(_not_published(f"{error}; expected one: 'make promote VERSION=...' settles which")) from None
     except (requests.RequestException, ValueError) as error:
         server = os.environ["MLFLOW_TRACKING_URI"]
         raise UserError(_not_published(f"the MLflow server {server} did not answer ({reason(error)})")) from None
@@ -87,14 +105,14 @@ def publish_all(used: Mapping[str, str]) -> Published:
     print("publishing ...", flush=True)
     from mlflow import MlflowClient
 
-    from stages.train import registry
+    from stages.train import registry, server
 
     try:
-        settings = registry.Settings.from_environment(os.environ)
+        settings = server.Settings.from_environment(os.environ)
         outcome = registry.publish(MODEL, METADATA, settings)
-        with registry.server_errors():
+        with server.server_errors():
             _complete(MlflowClient(), model, outcome.version, outcome.run_id, lock, used)
-    except registry.RegistryError as error:
+    except server.RegistryError as error:
         raise UserError(_not_published(str(error))) from None
     accuracy = json.loads(METADATA.read_text())["metrics"]["test_accuracy"]
     return Published(model, outcome.version, outcome.stage, outcome.reason, accuracy, outcome.stage, news=True)
@@ -104,19 +122,13 @@ def _not_published(why: str) -> str:
     return f"the model is trained, but not published: {why}; 'make run' publishes it once that works, without training"
 
 
-def _complete(
-    client: "MlflowClient", model: str, version: str, run_id: str, lock: str, used: Mapping[str, str]
-) -> None:
+def _complete(client: "MlflowClient", model: str, version: str, run_id: str, lock: str, used: Snapshot) -> None:
     """Adds to the run what exists only after the pipeline; the receipt comes last."""
-    pipeline = yaml.safe_load(used["dvc.yaml"])
-    patch = uncommitted()
+    pipeline = yaml.safe_load(used.files["dvc.yaml"])
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        shutil.copy(LOCK, folder)
-        for name, text in used.items():
-            (folder / name).write_text(text)
-        if patch:
-            (folder / "uncommitted.patch").write_bytes(patch)
+        for name, data in used.files.items():
+            Path(temporary, name).write_bytes(data)
+        shutil.copy(LOCK, temporary)
         client.log_artifacts(run_id, temporary, "pipeline")
     with tempfile.TemporaryDirectory() as temporary:
         for path in metrics_files(pipeline):
@@ -127,11 +139,17 @@ def _complete(
         for name, value in json.loads(path.read_text()).items():
             if isinstance(value, int | float):
                 client.log_metric(run_id, name, value)
-    dirty = "true" if patch else "false"
-    client.set_tag(run_id, "git_dirty", dirty)
-    client.set_tag(run_id, "dvc_lock_sha256", lock)
-    client.set_model_version_tag(model, version, "git_dirty", dirty)
-    client.set_model_version_tag(model, version, "dvc_lock_sha256", lock)
+    for name, tag in json.loads(used.files["images.json"]).items():
+        client.set_tag(run_id, f"image.{name}", tag)
+    client.set_tag(run_id, "mlflow.source.git.commit", used.commit)
+    # The commit goes with the patch: the same model may come from other code than it did first.
+    for name, value in (
+        ("git_commit", used.commit),
+        ("git_dirty", str(used.dirty).lower()),
+        ("dvc_lock_sha256", lock),
+    ):
+        client.set_tag(run_id, name, value)
+        client.set_model_version_tag(model, version, name, value)
 
 
 def metrics_files(pipeline: Mapping[str, Any]) -> list[Path]:

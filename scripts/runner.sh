@@ -105,4 +105,4 @@ exec docker run --rm --init --pull never --user "$owner" --group-add "$group" \
     --mount "type=bind,src=$socket,dst=/var/run/docker.sock" \
     --env "HOME=$project/.local/home" --env USER=runner --env "DVC_SITE_CACHE_DIR=$project/.local/dvc-site-cache" \
     --env "PYTHONPATH=$project/stages/base" --env "CLONE=$clone" --env "RUNNER_SOCKET=$socket" \
-    --env "PYTHON_IMAGE=$python_image" --env "RUNNER_IMAGE=$runner_image" "$@"
+    --env "HOST_USER=$(id -un 2> /dev/null || id -u)" --env "PYTHON_IMAGE=$python_image" --env "RUNNER_IMAGE=$runner_image" "$@"

@@ -1,5 +1,6 @@
 import json
 import logging
+from hashlib import md5
 from importlib.metadata import version as installed
 
 import pandas as pd
@@ -9,7 +10,8 @@ from sklearn.datasets import load_iris
 
 import skops_model
 from stagekit import sha256
-from stages.train import train
+from stages.train import scoring, train
+from stages.train.scoring import HeldOut
 
 SMALL = {"n_estimators": 5, "max_depth": None, "min_samples_leaf": 1, "max_features": 0.5, "seed": 1}
 
@@ -41,25 +43,19 @@ def unreachable(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    settings = {"experiment": "iris", "model": "iris-classifier", "min_improvement": 0.0}
+    settings = {"experiment": "iris", "model": "iris-classifier", "gate": {}, "who": "ann"}
     monkeypatch.setenv("REGISTRY", json.dumps(settings))
+
+
+def accuracy(model, frame: pd.DataFrame) -> float:
+    return scoring.scores(model, HeldOut.of(frame))["test_accuracy"]
 
 
 def test_a_forest_tells_the_flowers_apart(iris):
     """A small forest tells at least nine of ten flowers that it has not seen."""
     model = train.fit(iris.drop(index=range(0, 150, 3)), **SMALL)
-    assert train.accuracy(model, iris.iloc[::3]) >= 0.9
+    assert accuracy(model, iris.iloc[::3]) >= 0.9
     assert list(model.classes_) == ["setosa", "versicolor", "virginica"]
-
-
-@pytest.mark.parametrize(
-    ("truth", "expected"), [(["a", "b", "a", "b"], 1), (["a", "b", "b", "b"], 0.75), (["b", "a", "b", "a"], 0)]
-)
-def test_accuracy_is_the_share_of_right_rows(truth, expected):
-    """The accuracy counts the rows whose class the model tells."""
-    frame = pd.DataFrame({"x": [0.0, 1.0] * 20, "species": ["a", "b"] * 20})
-    model = train.fit(frame, **SMALL)
-    assert train.accuracy(model, frame.iloc[:4].assign(species=truth)) == expected
 
 
 def test_hyperparameters_reach_the_forest(iris):
@@ -97,16 +93,13 @@ def test_the_description_tells_all_without_the_model(args, iris):
     assert train.describe(options, model, *frames) == {
         "algorithm": "RandomForestClassifier",
         "params": SMALL,
-        "metrics": {
-            "test_accuracy": train.accuracy(model, frames[1]),
-            "train_accuracy": train.accuracy(model, frames[0]),
-        },
+        "metrics": scoring.scores(model, HeldOut.of(frames[1])) | {"train_accuracy": accuracy(model, frames[0])},
         "features": iris.columns[:4].tolist(),
         "target": "species",
         "classes": ["setosa", "versicolor", "virginica"],
         "data": {
-            "train": {"path": str(options.train_csv), "rows": 100, "sha256": sha256(options.train_csv)},
-            "test": {"path": str(options.test_csv), "rows": 50, "sha256": sha256(options.test_csv)},
+            name: {"path": str(path), "rows": rows, "sha256": sha256(path), "md5": md5(path.read_bytes()).hexdigest()}
+            for name, path, rows in (("train", options.train_csv, 100), ("test", options.test_csv, 50))
         },
         "packages": {name: installed(name) for name in ("numpy", "pandas", "scikit-learn", "skops")},
     }
@@ -119,7 +112,7 @@ def test_a_registry_that_is_away_costs_no_training(unreachable, args, caplog):
         train.main(options)
     test = pd.read_csv(options.test_csv)
     metadata = json.loads(options.metadata.read_text())
-    assert train.accuracy(skops_model.load(options.model), test) == metadata["metrics"]["test_accuracy"]
+    assert accuracy(skops_model.load(options.model), test) == metadata["metrics"]["test_accuracy"]
     warnings = [record.getMessage() for record in caplog.records if "not published" in record.getMessage()]
     assert len(warnings) == 1 and "http://127.0.0.1:9" in warnings[0] and "\n" not in warnings[0]
 

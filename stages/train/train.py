@@ -1,5 +1,6 @@
 """Fits a random forest, scores it on the test set, and publishes it: run, version, comparison with production."""
 
+import hashlib
 import os
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -8,12 +9,11 @@ from typing import Annotated, Any
 import pandas as pd
 from pydantic import Field
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.metrics import accuracy_score
 
 import skops_model
 from stagekit import Args, log, run, sha256, write_json
-
-TARGET = "species"
+from stages.train import scoring
+from stages.train.scoring import TARGET, HeldOut
 
 
 class TrainArgs(Args):
@@ -38,23 +38,25 @@ def fit(frame: pd.DataFrame, *, seed: int, **hyperparameters: Any) -> RandomFore
     return forest.fit(frame.drop(columns=TARGET), frame[TARGET])
 
 
-def accuracy(model: RandomForestClassifier, frame: pd.DataFrame) -> float:
-    """Share of the rows of `frame` whose class the model tells, in [0, 1]."""
-    return float(accuracy_score(frame[TARGET], model.predict(frame.drop(columns=TARGET))))
+def md5(path: Path) -> str:
+    """The hash by which DVC names the file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def describe(args: TrainArgs, model: RandomForestClassifier, train: pd.DataFrame, test: pd.DataFrame) -> dict[str, Any]:
     """What is known of the model without running it: parameters, scores, features, classes, data digests, packages."""
+    train_accuracy = float(scoring.hits(model, HeldOut.of(train)).mean())
     return {
         "algorithm": type(model).__name__,
         "params": args.hyperparameters(),
-        "metrics": {"test_accuracy": accuracy(model, test), "train_accuracy": accuracy(model, train)},
+        "metrics": scoring.scores(model, HeldOut.of(test)) | {"train_accuracy": train_accuracy},
         "features": list(model.feature_names_in_),
         "target": TARGET,
         "classes": [str(name) for name in model.classes_],
         "data": {
-            "train": {"path": str(args.train_csv), "rows": len(train), "sha256": sha256(args.train_csv)},
-            "test": {"path": str(args.test_csv), "rows": len(test), "sha256": sha256(args.test_csv)},
+            name: {"path": str(path), "rows": len(frame), "sha256": sha256(path), "md5": md5(path)}
+            for name, path, frame in (("train", args.train_csv, train), ("test", args.test_csv, test))
         },
         "packages": {name: installed(name) for name in ("numpy", "pandas", "scikit-learn", "skops")},
     }
@@ -62,14 +64,13 @@ def describe(args: TrainArgs, model: RandomForestClassifier, train: pd.DataFrame
 
 def publish(args: TrainArgs) -> None:
     """Publishes what is on disk. A registry that is away costs no training: that is a warning, and make publishes."""
-    from stages.train import (
-        registry,  # MLflow takes a second to import, and is of no use to those who only fit and test
-    )
+    # MLflow takes a second to import, and is of no use to those who only fit and test.
+    from stages.train import registry, server
 
     try:
-        settings = registry.Settings.from_environment(os.environ)
+        settings = server.Settings.from_environment(os.environ)
         outcome = registry.publish(args.model, args.metadata, settings)
-    except registry.RegistryError as error:
+    except server.RegistryError as error:
         log.warning("warning: the model is trained, but not published: %s", error)
     else:
         log.info("version %s of %s -> %s: %s", outcome.version, settings.model, outcome.stage, outcome.reason)
