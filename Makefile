@@ -56,25 +56,25 @@ doctor: ## Look at all that a run needs; changes nothing
 shell: ## A shell in the runner, in which the commands of dvc.yaml work as they stand
 	@$(RUNNER) shell
 
-##@ Models (MODEL= names another one than params.yaml's; VERSION= takes a number or an alias)
+##@ Models (MODEL=: another one than params.yaml's; ALIAS= instead of VERSION=: the one that bears it)
 
 models: ## The versions in the registry: stage, score, commit, why
 	@$(RUNNER) models "model=$(MODEL)"
 
 promote: ## Put VERSION= into production
-	@$(RUNNER) promote "model=$(MODEL)" "version=$(VERSION)" "why=$(WHY)"
+	@$(RUNNER) promote "model=$(MODEL)" "version=$(or $(VERSION),$(ALIAS))" "why=$(WHY)"
 
 rollback: ## Back to the production before this one, or to VERSION=
-	@$(RUNNER) rollback "model=$(MODEL)" "version=$(VERSION)" "why=$(WHY)"
+	@$(RUNNER) rollback "model=$(MODEL)" "version=$(or $(VERSION),$(ALIAS))" "why=$(WHY)"
 
 lineage: ## From VERSION= to its run, commit, images, params and each data file's place
-	@$(RUNNER) lineage "model=$(MODEL)" "version=$(VERSION)"
+	@$(RUNNER) lineage "model=$(MODEL)" "version=$(or $(VERSION),$(ALIAS))"
 
 compare: ## Versions A= and B= side by side
 	@$(RUNNER) compare "model=$(MODEL)" "a=$(A)" "b=$(B)"
 
 reproduce: ## Run VERSION='s code again, and compare each output
-	@$(RUNNER) reproduce "model=$(MODEL)" "version=$(VERSION)"
+	@$(RUNNER) reproduce "model=$(MODEL)" "version=$(or $(VERSION),$(ALIAS))"
 
 ##@ Set up (make run does it by itself)
 

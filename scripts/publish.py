@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -124,6 +125,8 @@ def _not_published(why: str) -> str:
 
 def _complete(client: "MlflowClient", model: str, version: str, run_id: str, lock: str, used: Snapshot) -> None:
     """Adds to the run what exists only after the pipeline; the receipt comes last."""
+    from mlflow.entities import Metric
+
     pipeline = yaml.safe_load(used.files["dvc.yaml"])
     with tempfile.TemporaryDirectory() as temporary:
         for name, data in used.files.items():
@@ -135,10 +138,8 @@ def _complete(client: "MlflowClient", model: str, version: str, run_id: str, loc
             shutil.copy(path, temporary)
         pictures.draw(pipeline.get("plots", []), Path(temporary))
         client.log_artifacts(run_id, temporary, "evaluation")
-    for path in metrics_files(pipeline):
-        for name, value in json.loads(path.read_text()).items():
-            if isinstance(value, int | float):
-                client.log_metric(run_id, name, value)
+    now = int(time.time() * 1000)
+    client.log_batch(run_id, [Metric(name, value, now, 0) for name, value in measured(pipeline).items()])
     for name, tag in json.loads(used.files["images.json"]).items():
         client.set_tag(run_id, f"image.{name}", tag)
     client.set_tag(run_id, "mlflow.source.git.commit", used.commit)
@@ -150,6 +151,15 @@ def _complete(client: "MlflowClient", model: str, version: str, run_id: str, loc
     ):
         client.set_tag(run_id, name, value)
         client.set_model_version_tag(model, version, name, value)
+
+
+def measured(pipeline: Mapping[str, Any], root: Path = ROOT) -> dict[str, float]:
+    """The numbers of train's metadata and of the stages' metrics, of the clone or of another tree."""
+    found = dict(json.loads((root / METADATA.relative_to(ROOT)).read_text())["metrics"])
+    for path in metrics_files(pipeline):
+        now = json.loads((root / path.relative_to(ROOT)).read_text())
+        found |= {name: value for name, value in now.items() if isinstance(value, int | float)}
+    return found
 
 
 def metrics_files(pipeline: Mapping[str, Any]) -> list[Path]:

@@ -46,7 +46,7 @@ class Settings:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps MLflow's advice out of the log: that stages are deprecated, that no pip was found, where its page is; no progress bars."""
+    """Keeps MLflow's advice out of the log (stages are deprecated, no pip was found, where its page is), and bars."""
     loggers = {logging.getLogger(name): logging.getLogger(name).level for name in ("mlflow", "urllib3")}
     for logger in loggers:
         logger.setLevel(logging.ERROR)

@@ -1,0 +1,239 @@
+"""`make reproduce VERSION=`: runs again what made a version, and compares every output and metric with the record.
+
+In a worktree of the version's commit, with its patch, its dvc.yaml and its parameters, and no cache: all stages run.
+Nothing is published. Exit code 0 if all is identical, or equal to 6 decimals (processors differ in the last digits).
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import yaml
+from dvc.repo import Repo
+from tabulate import tabulate
+
+import skops_model
+from scripts import build, images, publish, registered
+from scripts.docker import docker
+from scripts.lineage import files
+from scripts.project import LOCAL, ROOT, UserError
+from scripts.publish import PATCH, git
+from scripts.run import one_at_a_time, why_it_failed
+from stagekit import rounded, sha256
+from stages.train.promotion import HIGHER_IS_BETTER, Version
+from stages.train.scoring import HeldOut
+
+FOLDER = LOCAL / "reproduce"
+LOG = LOCAL / "logs" / "reproduce.log"
+MODEL, METADATA = publish.MODEL.relative_to(ROOT), publish.METADATA.relative_to(ROOT)
+IDENTICAL, EQUAL = "identical", "equal to 6 decimals"
+SILENT = ("REGISTRY", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+"""Without these train publishes nothing."""
+
+
+class Line(NamedTuple):
+    """What was compared, and what came of it: IDENTICAL, EQUAL, or how it differs."""
+
+    what: str
+    verdict: str
+
+
+# --- run it again
+
+
+@contextmanager
+def worktree(version: Version, recorded: Path) -> Iterator[Path]:
+    """The tree that the version was made from; gone, with what a killed call left, when the block ends."""
+    remove()
+    commit = version.tags.get("git_commit", "none")
+    tree = FOLDER / f"version-{version.number}"
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    if subprocess.run(["git", "cat-file", "-e", f"{commit}^{{commit}}"], capture_output=True).returncode:
+        raise UserError(f"version {version.number} is of commit {commit}, which is not here; expected it: 'git fetch'")
+    try:
+        git("worktree", "add", "--quiet", "--detach", str(tree), commit)
+        if version.tags.get("git_dirty") == "true":
+            git("-C", str(tree), "apply", "--whitespace=nowarn", str(recorded / PATCH))
+        for name in ("dvc.yaml", "params.yaml"):
+            shutil.copy(recorded / name, tree)
+        (tree / "dvc.lock").unlink(missing_ok=True)
+        yield tree
+    finally:
+        remove()
+
+
+def remove() -> None:
+    """Deletes the worktree, also one that a killed call left."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    git("worktree", "prune")
+
+
+def give_inputs(tree: Path, lock: Mapping[str, Any]) -> None:
+    """Puts the user's own data into `tree`. Raises UserError where it is not what the version was made from."""
+    with Repo(str(ROOT)) as repo:
+        for path, (made_by, digest) in files(lock).items():
+            if made_by != "given":
+                continue
+            kept = Path(repo.cache.local.oid_to_path(digest))
+            source = next((file for file in (ROOT / path, kept) if file.is_file() and md5(file) == digest), None)
+            if source is None:
+                found = f"has the MD5 {md5(ROOT / path)}" if (ROOT / path).is_file() else "is missing"
+                raise UserError(f"{path} {found}; expected the file of MD5 {digest} that the version was made from")
+            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, tree / path)
+
+
+def md5(path: Path) -> str:
+    """The hash by which DVC names a file."""
+    from dvc_data.hashfile.hash import file_md5
+    from dvc_objects.fs.local import LocalFileSystem
+
+    return file_md5(str(path), LocalFileSystem())
+
+
+@contextmanager
+def images_of(tree: Path, recorded: Path) -> Iterator[None]:
+    """Builds the images of `tree`; those that were not here before are gone when the block ends.
+
+    Raises UserError where they are not the recorded ones.
+    """
+    if python_of(tree) != python_of(ROOT):
+        raise UserError(
+            f"the version was made with {python_of(tree)}; expected the Python image that this clone uses, "
+            f"{python_of(ROOT)}: 'make reproduce' in a clone of that commit"
+        )
+    wanted = images.load(tree / "stages")
+    for name, tag in json.loads((recorded / "images.json").read_text()).items():
+        made = wanted[name].tag if name in wanted else "none"
+        if made != tag:
+            raise UserError(f"the image of {name} was {tag}, and its commit and patch make {made}; expected the same")
+    built = build.ensure(wanted)
+    try:
+        yield
+    finally:
+        for name in built:
+            docker("image", "rm", wanted[name].tag, build.claim(wanted[name]))
+
+
+def python_of(tree: Path) -> str:
+    """The Python image that the stages of `tree` start from."""
+    lines = (tree / "stages" / images.BASE / "Dockerfile").read_text().splitlines()
+    return next(line.partition("=")[2] for line in lines if line.startswith("ARG PYTHON_IMAGE="))
+
+
+def run_stages(tree: Path) -> None:
+    """Runs every stage in `tree`, without any cache. Raises UserError where one fails."""
+    environ = {name: value for name, value in os.environ.items() if name not in SILENT}
+    environ["DVC_SITE_CACHE_DIR"] = str(FOLDER / "site-cache")
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    with LOG.open("w") as log:
+        done = subprocess.run(["dvc", "repro", "--force"], cwd=tree, env=environ, stdout=log, stderr=subprocess.STDOUT)
+    if done.returncode:
+        printed = LOG.read_text(errors="replace").splitlines()
+        stage = [line.split("'")[1] for line in printed if line.startswith("Running stage '")][-1:]
+        raise UserError(f"it did not run again: {why_it_failed(printed, ''.join(stage))} ({LOG.relative_to(ROOT)})")
+
+
+# --- compare
+
+
+def compare_outputs(before: Mapping[str, Any], tree: Path) -> Iterator[Line]:
+    """Each file that the stages made, against dvc.lock's record; and the copies of it that this clone has."""
+    after = files(yaml.safe_load((tree / "dvc.lock").read_text()))
+    with Repo(str(ROOT)) as repo:
+        present = files(yaml.safe_load((ROOT / "dvc.lock").read_text())) if (ROOT / "dvc.lock").exists() else {}
+        for path, (made_by, digest) in files(before).items():
+            if made_by == "given":
+                continue
+            kept = Path(repo.cache.local.oid_to_path(digest))
+            whole = kept.is_file() and md5(kept) == digest
+            if after.get(path, ("", ""))[1] == digest:
+                yield Line(path, IDENTICAL)
+            elif whole and close(kept, tree / path, tree):
+                yield Line(path, EQUAL)
+            else:
+                yield Line(path, f"differs: MD5 {after.get(path, ('', 'none'))[1]}, recorded {digest}")
+            if kept.is_file() and not whole:
+                yield Line(f"{path} in DVC's cache", f"differs: MD5 {md5(kept)}, recorded {digest}")
+            if present.get(path, ("", ""))[1] == digest and (ROOT / path).is_file() and md5(ROOT / path) != digest:
+                yield Line(f"{path} in the working tree", f"differs: MD5 {md5(ROOT / path)}, recorded {digest}")
+
+
+def close(one: Path, other: Path, tree: Path) -> bool:
+    """Whether two files hold the same to 6 decimals; models, whether they give the test set the same probabilities."""
+    if other.suffix == ".json":
+        return rounded(json.loads(one.read_text())) == rounded(json.loads(other.read_text()))
+    if other.suffix == ".csv":
+        return pd.read_csv(one).map(rounded).equals(pd.read_csv(other).map(rounded))
+    if other.suffix == ".skops":
+        data = json.loads((tree / METADATA).read_text())["data"]["test"]
+        features = HeldOut.read(tree / data["path"]).features
+        first, second = (skops_model.load(path).predict_proba(features).tolist() for path in (one, other))
+        return rounded(first) == rounded(second)
+    return False
+
+
+def compare_metrics(
+    recorded: Mapping[str, float], tags: Mapping[str, str], tree: Path, pipeline: Mapping[str, Any]
+) -> Iterator[Line]:
+    """Each metric of the run and each score of the version, against what the stages measured now."""
+    measured = publish.measured(pipeline, tree)
+    told = {f"metric {name}": (recorded.get(name), value) for name, value in measured.items()}
+    told |= {f"tag {name}": (float(tags[name]), measured[name]) for name in HIGHER_IS_BETTER if name in tags}
+    for what, (before, now) in told.items():
+        if before is None:
+            yield Line(what, f"differs: {now:g}, nothing recorded")
+        elif rounded(float(before)) == rounded(float(now)):
+            yield Line(what, IDENTICAL if before == now else EQUAL)
+        else:
+            yield Line(what, f"differs: {now:g}, recorded {before:g}")
+
+
+def compare_model(registered_file: Path, tags: Mapping[str, str], tree: Path) -> Iterator[Line]:
+    """The registered file, against its own record and against the model that was made now."""
+    digest = sha256(registered_file)
+    if digest != tags["model_sha256"]:
+        yield Line("the registered model", f"differs: SHA-256 {digest}, recorded {tags['model_sha256']}")
+    elif digest == sha256(tree / MODEL):
+        yield Line("the registered model", IDENTICAL)
+    else:
+        same = close(registered_file, tree / MODEL, tree)
+        yield Line("the registered model", EQUAL if same else "differs: it gives other probabilities")
+
+
+def verdict(lines: list[Line]) -> str:
+    """The worst of the lines, in a word or two."""
+    verdicts = {line.verdict for line in lines}
+    if verdicts <= {IDENTICAL}:
+        return IDENTICAL
+    return EQUAL if verdicts <= {IDENTICAL, EQUAL} else "differs"
+
+
+def main(arguments: list[str]) -> int:
+    with one_at_a_time():
+        given, model, state = registered.ask(arguments)
+        version = registered.pick(state, given["version"])
+        with registered.pipeline_of(version) as recorded, worktree(version, recorded) as tree:
+            lock = yaml.safe_load((recorded / "dvc.lock").read_text())
+            pipeline = yaml.safe_load((recorded / "dvc.yaml").read_text())
+            give_inputs(tree, lock)
+            with images_of(tree, recorded):
+                print(f"running {', '.join(pipeline['stages'])} of version {version.number} again ...", flush=True)
+                run_stages(tree)
+            with registered.registry_of(model) as (client, _):
+                metrics = client.get_run(version.run_id).data.metrics
+                file = Path(client.download_artifacts(version.run_id, "model/model.skops", str(recorded)))
+            lines = [
+                *compare_outputs(lock, tree),
+                *compare_model(file, version.tags, tree),
+                *compare_metrics(metrics, version.tags, tree, pipeline),
+            ]
+    print(tabulate(lines, ("", "made again"), disable_numparse=True))
+    print(f"\nversion {version.number} of {model}: {verdict(lines)}")
+    return 0 if verdict(lines) != "differs" else 1
