@@ -107,13 +107,23 @@ def pipeline_of(version: promotion.Version) -> Iterator[Path]:
     """A folder, for a while, with what the version's run recorded of the pipeline: dvc.yaml, dvc.lock, params.yaml,
     images.json and, if the tree was dirty, uncommitted.patch. Raises UserError where there is no such record.
     """
-    with tempfile.TemporaryDirectory() as temporary, registry_of("") as (client, _):
-        if not (version.run_id and client.list_artifacts(version.run_id, "pipeline")):
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = fetch(version, "pipeline", temporary)
+        if folder is None:
             raise UserError(
                 f"version {version.number} has no record of its pipeline; expected one that 'make run' published to "
                 "its end: name another version"
             )
-        yield Path(client.download_artifacts(version.run_id, "pipeline", temporary))
+        yield folder
+
+
+def fetch(version: promotion.Version, path: str, folder: str | Path) -> Path | None:
+    """Where below `folder` an artifact of the version's run now is; None if there is none."""
+    from stages.train import server
+
+    with registry_of("") as (client, _):
+        run = server.run_of(client, version)
+        return server.artifact(run, path, folder) if run else None
 
 
 def at_rest(state: promotion.State) -> bool:

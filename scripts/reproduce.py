@@ -30,6 +30,7 @@ from stages.train.promotion import HIGHER_IS_BETTER, Version
 from stages.train.scoring import HeldOut
 
 FOLDER = LOCAL / "reproduce"
+MODEL_FILE = "model/model.skops"  # in the version's run
 LOG = LOCAL / "logs" / "reproduce.log"
 MODEL, METADATA = publish.MODEL.relative_to(ROOT), publish.METADATA.relative_to(ROOT)
 IDENTICAL, EQUAL = "identical", "equal to 6 decimals"
@@ -195,8 +196,11 @@ def compare_metrics(
             yield Line(what, f"differs: {now:g}, recorded {before:g}")
 
 
-def compare_model(registered_file: Path, tags: Mapping[str, str], tree: Path) -> Iterator[Line]:
+def compare_model(registered_file: Path | None, tags: Mapping[str, str], tree: Path) -> Iterator[Line]:
     """The registered file, against its own record and against the model that was made now."""
+    if registered_file is None:
+        yield Line("the registered model", f"differs: its file is gone, recorded {tags['model_sha256']}")
+        return
     digest = sha256(registered_file)
     if digest != tags["model_sha256"]:
         yield Line("the registered model", f"differs: SHA-256 {digest}, recorded {tags['model_sha256']}")
@@ -228,7 +232,7 @@ def main(arguments: list[str]) -> int:
                 run_stages(tree)
             with registered.registry_of(model) as (client, _):
                 metrics = client.get_run(version.run_id).data.metrics
-                file = Path(client.download_artifacts(version.run_id, "model/model.skops", str(recorded)))
+            file = registered.fetch(version, MODEL_FILE, recorded)
             lines = [
                 *compare_outputs(lock, tree),
                 *compare_model(file, version.tags, tree),

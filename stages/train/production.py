@@ -6,7 +6,8 @@ Any of these calls may be the last one of a process that is killed, or come betw
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import skops_model
 from stagekit import BadInput, rounded, sha256
 from stages.train import promotion, scoring
 from stages.train.promotion import PRODUCTION, Champion, State, Unscorable, Version
-from stages.train.server import RegistryError, Settings, read
+from stages.train.server import RegistryError, Settings, artifact, read, run_of
 
 MODEL_FILE = "model/model.skops"
 """Where in its run a registered model is."""
@@ -39,24 +40,38 @@ def settle(client: MlflowClient, settings: Settings, judge: Callable[[Version], 
         state = read(client, settings.model)
         if applied not in (None, promotion.key(state)):  # a promotion came while stages were set by an older one
             state = state._replace(applied="")
-        match promotion.next_step(state):
-            case promotion.Apply() as step:
-                apply(client, settings.model, step)
-                applied = step.key
-            case promotion.Adopt() if sightings < SIGHTINGS:
-                sightings += 1
-                time.sleep(PAUSE)
-            case promotion.Adopt() as step if applied is not None:
-                raise RegistryError(_not_kept(settings.model, step))
-            case promotion.Adopt() as step:
-                decide_by_person(client, settings, state, step.version, "by hand", "in the registry's pages")
-            case promotion.Decide() as step if judge:
-                judge(step.version)
-            case _:
-                return state
-    raise RegistryError(
-        f"{settings.model} did not come to rest: others keep changing it; expected that to end: run again"
-    )
+        step = promotion.next_step(state)
+        if step is None or (isinstance(step, promotion.Decide) and judge is None):
+            return state
+        if isinstance(step, promotion.Adopt) and sightings < SIGHTINGS:
+            sightings += 1
+            time.sleep(PAUSE)
+            continue
+        if isinstance(step, promotion.Adopt) and applied is not None:
+            raise RegistryError(_not_kept(settings.model, step))
+        with clashes_forgiven():
+            match step:
+                case promotion.Apply():
+                    apply(client, settings.model, step)
+                    applied = step.key
+                case promotion.Adopt():
+                    decide_by_person(client, settings, state, step.version, "by hand", "in the registry's pages")
+                case promotion.Decide():
+                    judge(step.version)
+    raise RegistryError(f"{settings.model} did not come to rest, others keep changing it; expected an end: run again")
+
+
+@contextmanager
+def clashes_forgiven() -> Iterator[None]:
+    """Lets pass that another machine wrote the same row at the same moment, or deleted it as a twin.
+
+    What is there then is looked at again.
+    """
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST" and "IntegrityError" not in str(error):
+            raise
 
 
 def _not_kept(model: str, found: promotion.Adopt) -> str:
@@ -95,22 +110,9 @@ def decide_by_person(
 def _log_record(client: MlflowClient, settings: Settings, version: Version, record: dict[str, Any]) -> dict[str, Any]:
     """The record, signed; it is kept as an artifact of the version's run, if there is one."""
     record = record | {"at": datetime.now(UTC).isoformat(timespec="seconds"), "by": settings.who}
-    if has_run(client, version):
+    if run_of(client, version):
         client.log_dict(version.run_id, record, f"decisions/{record['turn']}-version-{version.number}.json")
     return record
-
-
-def has_run(client: MlflowClient, version: Version) -> bool:
-    """Whether the run that the version came from is there; a stranger's version may come from none."""
-    if not version.run_id:
-        return False
-    try:
-        client.get_run(version.run_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return False
-    return True
 
 
 # --- the decision
@@ -183,13 +185,13 @@ class Judge:
 
     def _load(self, version: Version) -> Any:
         """The version's model, or why it cannot be scored; a fault of the server is neither, and raises."""
-        if not has_run(self.client, version):
+        run = run_of(self.client, version)
+        if run is None:
             return Unscorable("its run is gone")
         with tempfile.TemporaryDirectory() as folder:
-            there = self.client.list_artifacts(version.run_id, MODEL_FILE.rpartition("/")[0])
-            if MODEL_FILE not in [file.path for file in there]:
+            path = artifact(run, MODEL_FILE, folder)
+            if path is None:
                 return Unscorable("its file is gone")
-            path = Path(self.client.download_artifacts(version.run_id, MODEL_FILE, folder))
             if version.tags.get("model_sha256", sha256(path)) != sha256(path):
                 return Unscorable("its file is not the one that was registered")
             try:

@@ -69,8 +69,7 @@ def find_version(client: MlflowClient, model: str, digest: str) -> ModelVersion 
 
 def _finished_run(client: MlflowClient, settings: Settings, digest: str, model: Path, metadata: dict[str, Any]) -> Run:
     """The run that holds this model; one that was begun and never finished is finished."""
-    experiment = client.get_experiment_by_name(settings.experiment)
-    experiment_id = experiment.experiment_id if experiment else _create_experiment(client, settings.experiment)
+    experiment_id = _experiment(client, settings.experiment)
     begun = client.search_runs([experiment_id], f"tags.model_sha256 = '{digest}'", max_results=1)
     run = begun[0] if begun else _begin_run(client, settings, digest, experiment_id)
     if run.info.status != "FINISHED":
@@ -85,9 +84,17 @@ def _finished_run(client: MlflowClient, settings: Settings, digest: str, model: 
     return run
 
 
-def _create_experiment(client: MlflowClient, name: str) -> str:
-    # The kind makes MLflow's pages show tables of runs rather than those for chat applications.
-    return client.create_experiment(name, tags={"mlflow.experimentKind": "custom_model_development"})
+def _experiment(client: MlflowClient, name: str) -> str:
+    """The experiment's id; it is made if there is none."""
+    if experiment := client.get_experiment_by_name(name):
+        return experiment.experiment_id
+    try:
+        # The kind makes MLflow's pages show tables of runs rather than those for chat applications.
+        return client.create_experiment(name, tags={"mlflow.experimentKind": "custom_model_development"})
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        return client.get_experiment_by_name(name).experiment_id  # another machine was faster
 
 
 def _begin_run(client: MlflowClient, settings: Settings, digest: str, experiment_id: str) -> Run:

@@ -7,11 +7,14 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import requests
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from stages.train import faults
 from stages.train.promotion import Gate, State, Unclear, Version
@@ -90,3 +93,26 @@ def read(client: MlflowClient, model: str) -> State:
     registered = client.get_registered_model(model)
     found = [Version(int(v.version), v.current_stage, v.run_id, v.tags) for v in versions(client, model)]
     return State.of(found, registered.aliases, registered.tags)
+
+
+def run_of(client: MlflowClient, version: Version) -> Run | None:
+    """The run that the version came from, if that is there; a stranger's version may come from none."""
+    if not version.run_id:
+        return None
+    try:
+        return client.get_run(version.run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+def artifact(run: Run, path: str, folder: str | Path) -> Path | None:
+    """Where below `folder` an artifact of `run` now is, a file or a folder; None if the run has no such one.
+
+    Not by the client's own calls, which ask for logged models first, of which servers before MLflow 3 know nothing.
+    """
+    there = get_artifact_repository(run.info.artifact_uri)
+    if path not in [file.path for file in there.list_artifacts(path.rpartition("/")[0] or None)]:
+        return None
+    return Path(there.download_artifacts(path, str(folder)))

@@ -1,0 +1,197 @@
+"""`make models`, `promote`, `rollback`, `lineage`, `compare` and `reproduce`, on a clone with a history."""
+
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+import yaml
+
+from tests.conftest import Clone, Make, last_line, stages_line
+from tests.promotion.conftest import CURRENT, OLD, Server, docker
+
+pytestmark = pytest.mark.docker
+REPRODUCED = r"^version {} of iris-classifier: (.*)$"
+
+
+@pytest.fixture(scope="module", params=[CURRENT, OLD], ids=["current-mlflow", "mlflow-2.7.1"])
+def clone(
+    request: pytest.FixtureRequest, clone_at: Callable[[str], Clone], server_for: Callable[[str], Server]
+) -> Iterator[Clone]:
+    """A clone with four versions: 1 as cloned, 2 of other params (better), 3 of other packages too, 4 of a dirty tree.
+
+    After each of the first three there is a commit, and one more since. 2 is in production.
+    """
+    clone = clone_at(f"models-{request.param}")
+    if request.param == OLD:
+        old = server_for(OLD)
+        clone.make("status")  # makes the network
+        docker("network", "connect", f"pipeline-{clone.label.partition('=')[2]}", old.container)
+        (clone.path / ".env").write_text(f"MLFLOW_TRACKING_URI={old.address}\n")
+
+    def run_and_commit(what: str) -> None:
+        clone.make("run")
+        clone.git("commit", "--all", "--allow-empty", "--quiet", "--message", what)
+
+    run_and_commit("as cloned")
+    clone.edit("params.yaml", "max_depth: null", "max_depth: 1")
+    clone.git("commit", "--all", "--quiet", "--message", "params")
+    run_and_commit("other params")
+    clone.edit("params.yaml", "n_estimators: 100", "n_estimators: 90")
+    with (clone.path / "stages/preprocess/requirements.txt").open("a") as requirements:
+        requirements.write("toolz==1.1.0\n")
+    clone.git("commit", "--all", "--quiet", "--message", "packages")
+    run_and_commit("other packages")
+    clone.edit("stages/train/train.py", "random_state=seed)", "random_state=seed + offset.OFFSET)")
+    clone.edit("stages/train/train.py", "from stages.train import scoring", "from stages.train import offset, scoring")
+    (clone.path / "stages/train/offset.py").write_text("OFFSET = 5\n")
+    clone.make("run")
+    (clone.path / "stages/train/offset.py").unlink()
+    clone.restore()
+    clone.git("commit", "--allow-empty", "--quiet", "--message", "later")
+    yield clone
+    if request.param == OLD:
+        docker("network", "disconnect", f"pipeline-{clone.label.partition('=')[2]}", server_for(OLD).container)
+
+
+def reproduced(done: Make, version: int) -> str:
+    return re.search(REPRODUCED.format(version), done.stdout, re.M)[1]
+
+
+def differing(done: Make) -> list[str]:
+    """What `make reproduce` names as different."""
+    return re.findall(r"^(.*?)  +differs", done.stdout, re.M)
+
+
+def test_models_is_a_table(clone: Clone) -> None:
+    """`make models` has a line a version: stage, alias, score, commit, whether it was dirty, who, why."""
+    table = clone.make("models").stdout.splitlines()
+    rows = {line.split()[0]: line for line in table if re.match(r"\d+ ", line)}
+    assert list(rows) == ["1", "2", "3", "4"]
+    assert [row.split()[1] for row in rows.values()] == ["Archived", "Production", "Staging", "Staging"]
+    assert re.search(r"production +0\.933333 .* no .* better than production: ", rows["2"])
+    assert re.search(r" yes .* not better than production: ", rows["4"])
+    assert "in production: 1 -> 2" in table
+
+
+@pytest.mark.parametrize("version", [1, 3, 4])
+def test_a_version_is_reproduced(clone: Clone, version: int) -> None:
+    """Versions of earlier commits, of other params and packages, and of a dirty tree are made again, byte by byte."""
+    before = clone.docker("image", "ls", "--quiet")
+    done = clone.make("reproduce", f"VERSION={version}")
+    assert reproduced(done, version) == "identical"
+    lock = yaml.safe_load((clone.path / "dvc.lock").read_text())
+    outputs = [out["path"] for stage in lock["stages"].values() for out in stage["outs"]]
+    assert [path for path in outputs if not re.search(rf"^{path} +identical", done.stdout, re.M)] == []
+    assert re.search(r"^metric accuracy +identical", done.stdout, re.M)
+    # It cleans up after itself.
+    assert not (clone.path / ".local" / "reproduce").exists()
+    assert len(clone.git("worktree", "list").splitlines()) == 1
+    assert clone.git("status", "--porcelain") == ""
+    assert clone.docker("image", "ls", "--quiet") == before
+    assert not clone.docker("container", "ls", "--all", "--quiet", "--filter", "label=pipeline.stage")
+
+
+def test_an_edited_metric_is_named(clone: Clone) -> None:
+    """A metric that was edited in MLflow is named, with what it is and what was recorded."""
+    run = clone.registry()[0]["run_id"]
+    edit = "from mlflow import MlflowClient; MlflowClient().log_metric('{}', 'accuracy', {}, step=1)"
+    clone.python(edit.format(run, 0.99))
+    try:
+        done = clone.make("reproduce", "VERSION=1", check=False)
+        assert (done.returncode, reproduced(done, 1)) == (2, "differs")
+        assert differing(done) == ["metric accuracy"]
+        assert "0.9, recorded 0.99" in done.stdout
+    finally:
+        clone.python(edit.format(run, 0.9))
+
+
+def test_a_tampered_file_is_named(clone: Clone) -> None:
+    """A data file that was changed in DVC's cache is named."""
+    lock = yaml.safe_load((clone.path / "dvc.lock").read_text())
+    digest = lock["stages"]["ingest"]["outs"][0]["md5"]
+    kept = clone.path / ".dvc" / "cache" / "files" / "md5" / digest[:2] / digest[2:]
+    text, mode = kept.read_text(), kept.stat().st_mode
+    kept.chmod(0o644)
+    kept.write_text(text.replace("5.1", "5.2", 1))
+    try:
+        done = clone.make("reproduce", "VERSION=1", check=False)
+    finally:
+        kept.write_text(text)
+        kept.chmod(mode)
+    assert done.returncode == 2
+    assert differing(done) == ["data/raw/iris.csv in DVC's cache"]
+
+
+def test_lineage_leads_to_each_file(clone: Clone) -> None:
+    """`make lineage` names run, commit, patch, images, params, and each file's place in the remote."""
+    clone.make("push")
+    told = clone.make("lineage", "VERSION=4").stdout
+    version = clone.registry()[3]
+    for part in (version["run_id"], version["tags"]["git_commit"], version["tags"]["model_sha256"], "lines beyond the"):
+        assert part in told
+    assert re.search(r"^train +stages/train:[0-9a-f]{12}$", told, re.M)
+    assert re.search(r"^train\.n_estimators +90$", told, re.M)
+    assert re.search(r"^data/raw/iris\.csv +ingest +[0-9a-f]{32} +/.*/\.local/dvc-remote/files/md5/", told, re.M)
+    assert "lines beyond" not in clone.make("lineage", "ALIAS=production").stdout
+
+
+def test_compare_shows_what_differs(clone: Clone) -> None:
+    """`make compare` puts two versions side by side and marks what differs."""
+    told = clone.make("compare", "A=1", "B=production").stdout
+    assert re.search(r"^\* +param train\.max_depth +null +1$", told, re.M)
+    assert re.search(r"^\* +metric accuracy +0\.9 +0\.933333$", told, re.M)
+    assert re.search(r"^ +param train\.seed +42 +42$", told, re.M)
+    assert re.search(r"^ +image train +(\S+) +\1$", told, re.M)
+
+
+def test_rollback_walks_back_and_stays(clone: Clone) -> None:
+    """Rolled back twice, production is what it was before that; a run with nothing new leaves it there."""
+    assert last_line(clone.make("promote", "VERSION=3")).startswith("version 3 of iris-classifier is in production")
+    assert last_line(clone.make("rollback")).startswith("version 2 of")
+    assert last_line(clone.make("rollback")).startswith("version 1 of")
+    done = clone.make("run")
+    assert "published" in done.stdout
+    production = {version["version"]: version for version in clone.registry()}["1"]
+    assert (production["stage"], production["aliases"]) == ("Production", ["production"])
+    assert stages_line(clone.make("run")) == "nothing to run, all stages are up to date"
+    assert "1 (rollback: by 'make rollback')" in clone.make("models").stdout.replace(" in production", "")
+    refused = clone.make("rollback", check=False)
+    assert refused.returncode == 2
+    assert last_line(refused).startswith("error: no version was in production before this one; expected one")
+    clone.make("promote", "VERSION=2")
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (["promote"], "error: VERSION is empty; expected one, as in 'make promote VERSION=3'"),
+        (["promote", "VERSION=77"], "error: there is no version 77; expected one of 1, 2, 3, 4, "),
+        (["rollback", "VERSION=4"], "error: version 4 was not in production before; expected one of "),
+        (["lineage"], "error: there is no version (none given); expected one of 1, 2, 3, 4, "),
+        (["compare", "A=1", "B=champion"], "error: there is no version champion; expected one of "),
+        (["reproduce", "ALIAS=nobody"], "error: there is no version nobody; expected one of "),
+        (["models", "MODEL=other"], "error: there is no version of other in the registry; expected one: 'make run'"),
+    ],
+)
+def test_what_is_not_there_is_said(clone: Clone, call: list[str], told: str) -> None:
+    """A version, an alias or a model that is not there is one sentence, with those that are."""
+    done = clone.make(*call, check=False)
+    assert done.returncode == 2
+    assert last_line(done).startswith(told)
+    assert "Traceback" not in done.stdout
+
+
+def test_a_commit_that_is_not_here_is_said(clone: Clone) -> None:
+    """A version of a commit that this clone lacks cannot be made again, and that is one sentence."""
+    set_tag = "MlflowClient().set_model_version_tag('iris-classifier', '1', 'git_commit', '{}')"
+    tag = f"from mlflow import MlflowClient; {set_tag}"
+    commit = clone.registry()[0]["tags"]["git_commit"]
+    clone.python(tag.format("1" * 40))
+    try:
+        done = clone.make("reproduce", "VERSION=1", check=False)
+    finally:
+        clone.python(tag.format(commit))
+    assert done.returncode == 2
+    assert re.search(r"^error: version 1 is of commit 1{40}, which is not here; expected it", last_line(done))
+    assert subprocess.run(["git", "-C", str(clone.path), "worktree", "prune"]).returncode == 0
