@@ -153,16 +153,21 @@ def pipeline() -> Iterator[Check]:
 # --- the servers
 
 
+ADVICE = (
+    (r"40[13](?!.*--allowed-hosts)", "expected a user and a token that it lets in: correct them in .env"),
+    (r"404", "expected it there, and for this user: correct {setting} in .env, make it, or ask its owner"),
+    (r"429|5\d\d|no answer|it broke", "expected an answer: try again later, or ask who runs it"),
+    (r"its TLS certificate", "expected one of a CA that is known here: name that CA's file in SSL_CERT_FILE"),
+    (r"", "expected the server at that address: correct {setting} in .env"),
+)
+"""What to do, by how the words on a server's fault begin."""
+
+
 def wrong(name: str, where: str, error: Exception, setting: str) -> Check:
     """The line about a server that did not do what was asked; `setting` is the variable that holds its address."""
     why = reason(error)
-    if why.startswith(("401", "403")) and "--allowed-hosts" not in why:
-        advice = "expected a user and a token that it lets in: correct them in .env"
-    elif re.match(r"429|5\d\d|no answer|it broke", why):
-        advice = "expected an answer: try again later, or ask who runs it"
-    else:
-        advice = f"expected the server at that address: correct {setting} in .env, or the server"
-    return Check(name, False, f"{where}: {why}", advice)
+    advice = next(advice for pattern, advice in ADVICE if re.match(pattern, why))
+    return Check(name, False, f"{where}: {why}", advice.format(setting=setting))
 
 
 def dagshub() -> Iterator[Check]:

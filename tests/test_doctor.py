@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import Clone, Make, wait_until
+from tests.conftest import Clone, Make, last_line, wait_until
 
 pytestmark = pytest.mark.docker
 
@@ -96,6 +96,18 @@ def test_what_a_run_mends_is_a_note(clone: Clone) -> None:
     subprocess.run(["docker", "kill", started.strip()], check=True, stdout=subprocess.DEVNULL)
     for name in ("dvc.yaml", ".env", "locks", "orphans"):
         assert line_of(done, name).startswith("note")
+
+
+def test_an_output_that_does_not_exist_is_no_matter_of_doctors(clone: Clone) -> None:
+    """A stage that leaves an output out ends `make run` in a sentence that names it; to doctor all is good."""
+    clone.edit("stages/evaluate/evaluate.py", "        args.roc: roc(model, features, truth),\n", "")
+    failed = clone.make("run", check=False)
+    done = clone.make("doctor")
+    clone.restore()
+    clone.make("run")
+    assert failed.returncode == 2
+    assert re.match(r"error: .*'metrics/roc\.csv' does not exist", last_line(failed))
+    assert re.search(r"^BAD ", done.stdout, re.M) is None
 
 
 def test_wrong_params_are_told(clone: Clone) -> None:

@@ -24,7 +24,7 @@ FAULTS = [
           settings={"uri": ADDRESS.removesuffix(".mlflow")}),
     Fault("read-only token", "403", "403", None, {"repository": "ann may only read; expected write access"},
           settings={"token": READ_ONLY}),
-    Fault("unknown CA", UNKNOWN, UNKNOWN, UNKNOWN, everywhere(UNKNOWN),
+    Fault("unknown CA", UNKNOWN, UNKNOWN, UNKNOWN, everywhere(f"{UNKNOWN}: SSL_CERT_FILE names the CA"),
           settings={"uri": ADDRESS.replace("http:", "https:")}),
     Fault("wrong host", "host name", "host name", "host name", everywhere("host name"),
           settings={"uri": ADDRESS.replace("dagshub.test", "dagshub.invalid")}),

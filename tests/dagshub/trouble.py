@@ -10,7 +10,7 @@ from tests.conftest import Clone, Make, stages_line
 from tests.dagshub.stand_in import READ_ONLY, TOKEN, StandIn, configure, contents
 
 NOTHING = "nothing to run, all stages are up to date"
-MINUTE = 60  # seconds
+BOUND = 90  # seconds: a minute's patience with the servers, and what make takes by itself on a busy machine
 EVERYWHERE = ("site", "mlflow", "s3")
 
 
@@ -72,7 +72,7 @@ class Troubled(NamedTuple):
 
 
 def is_told_and_costs_nothing(troubled: Troubled, fault: Fault) -> None:
-    """Under a fault each verb ends within a minute, in one sentence; afterwards the work is completed, untrained."""
+    """Under a fault each verb ends in bounded time, in one sentence; afterwards the work is completed, untrained."""
     troubled.forget()
     with troubled.broken(fault), ThreadPoolExecutor() as pool:  # the clones do not wait for each other
         first = pool.submit(_make_each, troubled.clone, "run", "push")
@@ -88,7 +88,7 @@ def is_told_and_costs_nothing(troubled: Troubled, fault: Fault) -> None:
 
 
 def _make_each(clone: Clone, *verbs: str) -> list[Make]:
-    done = [clone.make(verb, check=False, timeout=MINUTE) for verb in verbs]
+    done = [clone.make(verb, check=False, timeout=BOUND) for verb in verbs]
     for made in done:
         print(made.stdout)
         assert not any(secret in made.stdout for secret in ("Traceback", TOKEN, READ_ONLY))
