@@ -108,16 +108,20 @@ def stand_in_for(image: Callable[[str], str]) -> Iterator[Callable[[Clone, str],
 def troubled(
     request: pytest.FixtureRequest, clone_at: Callable[[str], Clone], stand_in_for: Callable[[Clone, str], StandIn]
 ) -> Troubled:
-    """Two clones and a stand-in with the old MLflow, for the faults of one module."""
-    name = f"dagshub-{request.path.stem}"
-    clone, second = clone_at(name), clone_at(f"{name}-second")
-    stand_in = stand_in_for(clone, OLD)
-    stand_in.join(second)
-    configure(clone)
-    clone.edit("params.yaml", "max_depth: null", "max_depth: 1")
-    clone.make("run")
-    clone.restore()
-    clone.make("run")
+    """Three clones and a stand-in with the old MLflow, for the faults of one module."""
+    clones = [clone_at(f"dagshub-{request.path.stem}-{does}") for does in ("runs", "pushes", "pulls")]
+    running, pushing, pulling = clones
+    stand_in = stand_in_for(running, OLD)
+    for clone in clones:
+        configure(clone)
+    for clone in (pushing, pulling):
+        stand_in.join(clone)
+    running.edit("params.yaml", "max_depth: null", "max_depth: 1")
+    running.make("run")
+    running.restore()
+    running.make("run", "push")
     assert stand_in.stages() == {"1": "Production", "2": "Staging"}
-    shutil.copy(clone.path / "dvc.lock", second.path)
-    return Troubled(clone, second, stand_in)
+    for clone in (pushing, pulling):
+        shutil.copy(running.path / "dvc.lock", clone.path)
+    pushing.make("pull")
+    return Troubled(*clones, stand_in)

@@ -40,23 +40,27 @@ def everywhere(words: str) -> dict[str, str]:
 
 
 class Troubled(NamedTuple):
-    """A clone with a model at hand that is worse than the one in production on DagsHub, and a second, empty clone."""
+    """A clone with a model at hand that is worse than the one in production on DagsHub, and two beside it.
 
-    clone: Clone
-    second: Clone
+    A clone each, so that verbs that wait for their servers do not wait for each other as well.
+    """
+
+    running: Clone
+    pushing: Clone  # with the same data
+    pulling: Clone  # with none
     stand_in: StandIn
 
     def forget(self) -> None:
-        """Leaves nothing but the champion there: no candidate, no data; and nothing in the second clone."""
+        """Leaves nothing but the champion there: no candidate, no data; and no data in the clone that pulls."""
         for version in self.stand_in.versions():
             if version["version"] != "1":
                 self.stand_in.forget(version)
         self.stand_in.empty_bucket()
-        shutil.rmtree(self.second.path / ".dvc" / "cache", ignore_errors=True)
+        shutil.rmtree(self.pulling.path / ".dvc" / "cache", ignore_errors=True)
 
     def configure(self, **settings: str) -> None:
-        """Puts the three lines into .env of both clones."""
-        for clone in (self.clone, self.second):
+        """Puts the three lines into .env of all clones."""
+        for clone in (self.running, self.pushing, self.pulling):
             configure(clone, **settings)
 
     @contextmanager
@@ -74,10 +78,9 @@ class Troubled(NamedTuple):
 def is_told_and_costs_nothing(troubled: Troubled, fault: Fault) -> None:
     """Under a fault each verb ends in bounded time, in one sentence; afterwards the work is completed, untrained."""
     troubled.forget()
-    with troubled.broken(fault), ThreadPoolExecutor() as pool:  # the clones do not wait for each other
-        first = pool.submit(_make_each, troubled.clone, "run", "push")
-        second = pool.submit(_make_each, troubled.second, "doctor", "pull")
-        (run, push), (doctor, pull) = first.result(), second.result()
+    with troubled.broken(fault), ThreadPoolExecutor() as pool:
+        verbs = ((troubled.running, "run"), (troubled.pushing, "push"), (troubled.pulling, "doctor", "pull"))
+        (run,), (push,), (doctor, pull) = pool.map(_make_each, verbs)
         stages = troubled.stand_in.stages()
     for done, words in ((run, fault.run), (push, fault.push), (pull, fault.pull)):
         _check(done, words)
@@ -87,7 +90,8 @@ def is_told_and_costs_nothing(troubled: Troubled, fault: Fault) -> None:
     _check_completion(troubled, published_before=not fault.run)
 
 
-def _make_each(clone: Clone, *verbs: str) -> list[Make]:
+def _make_each(order: tuple[Clone, *tuple[str, ...]]) -> list[Make]:
+    clone, *verbs = order
     done = [clone.make(verb, check=False, timeout=BOUND) for verb in verbs]
     for made in done:
         print(made.stdout)
@@ -118,14 +122,16 @@ def _check_doctor(done: Make, expected: Mapping[str, str]) -> None:
 
 def _check_completion(troubled: Troubled, *, published_before: bool) -> None:
     """Whether run, push and pull complete the work now that nothing is broken, and no stage runs."""
-    clone, second, stand_in = troubled
-    run = clone.make("run")
+    stand_in, wanted = troubled.stand_in, contents(troubled.running)
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(troubled.running.make, "run")
+        troubled.pushing.make("push")
+        troubled.pulling.make("pull")
+        run = running.result()
     assert stages_line(run) == NOTHING
     assert ("published before" if published_before else "published now") in run.stdout
     assert stand_in.stages()["1"] == "Production"
     assert sorted(stand_in.stages().values()) == ["Production", "Staging"]
-    clone.make("push")
-    assert set(contents(clone)) <= set(stand_in.pushed()[0])
-    second.make("pull")
-    cache = second.path / ".dvc" / "cache" / "files" / "md5"
-    assert [digest for digest in contents(clone) if not (cache / digest[:2] / digest[2:]).exists()] == []
+    assert set(wanted) <= set(stand_in.pushed()[0])
+    cache = troubled.pulling.path / ".dvc" / "cache" / "files" / "md5"
+    assert [digest for digest in wanted if not (cache / digest[:2] / digest[2:]).exists()] == []
