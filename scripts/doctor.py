@@ -65,9 +65,9 @@ def engine() -> Iterator[Check]:
 
 def limits(memory: int, processors: int) -> Iterator[Check]:
     """Those of the stages' limits that are no such thing, or more than the machine's `memory` (bytes), `processors`."""
-    for stage, limit in itertools.product(images.stage_names(), environment.LIMITS):
+    for stage, (limit, (pattern, example)) in itertools.product(images.stage_names(), LIMITS.items()):
         name = f"{environment.prefix(stage)}_{limit}"
-        value, (pattern, example) = os.environ[name], LIMITS[limit]
+        value = os.environ[name]
         if not (match := re.fullmatch(pattern, value, re.IGNORECASE)):
             yield Check("limits", False, f"{name} is {value}", f"expected one like {example}: correct it in .env")
         elif limit == "CPUS" and float(value) > processors:
