@@ -86,7 +86,7 @@ def is_told_and_costs_nothing(troubled: Troubled, fault: Fault) -> None:
         _check(done, words)
     _check_doctor(doctor, fault.doctor)
     if fault.run:
-        assert stages == {"1": "Production"}
+        assert stages == {"1": "Production"}, stages
     _check_completion(troubled, published_before=not fault.run)
 
 
@@ -128,10 +128,10 @@ def _check_completion(troubled: Troubled, *, published_before: bool) -> None:
         troubled.pushing.make("push")
         troubled.pulling.make("pull")
         run = running.result()
-    assert stages_line(run) == NOTHING
-    assert ("published before" if published_before else "published now") in run.stdout
-    assert stand_in.stages()["1"] == "Production"
-    assert sorted(stand_in.stages().values()) == ["Production", "Staging"]
+    assert stages_line(run) == NOTHING, run.stdout
+    assert ("published before" if published_before else "published now") in run.stdout, run.stdout
+    stages = stand_in.stages()
+    assert stages["1"] == "Production" and sorted(stages.values()) == ["Production", "Staging"], stages
     assert set(wanted) <= set(stand_in.pushed()[0])
     cache = troubled.pulling.path / ".dvc" / "cache" / "files" / "md5"
     assert [digest for digest in wanted if not (cache / digest[:2] / digest[2:]).exists()] == []
