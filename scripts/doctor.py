@@ -3,6 +3,7 @@
 Each line says what was found and, where that is not good, what is expected and what to type next.
 """
 
+import itertools
 import os
 import re
 import secrets
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import requests
@@ -25,6 +26,13 @@ GIB = 1 << 30
 FREE_DISK = 5  # GiB: the images, and a margin
 TIMEOUT = 5  # seconds for each call, so that all end within ten
 SKEW = 300  # seconds by which S3 servers let the clocks differ at most
+UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+LIMITS = {
+    "MEMORY": (r"(\d+(?:\.\d+)?) ?(?:([bkmgt])(?:i?b)?)?", "2g"),
+    "CPUS": (r"\d+(\.\d+)?", "1.5"),
+    "PIDS": (r"-?\d+", "256"),
+}
+"""What Docker takes for each limit of a stage, and an example."""
 PLACEHOLDER = re.compile(r"^(<.*>|\.\.\.|x{3,}|changeme|your[-_ ].*|token)$|<owner>|<repo>", re.IGNORECASE)
 
 
@@ -45,18 +53,28 @@ class Check(NamedTuple):
 
 
 def engine() -> Iterator[Check]:
-    """The engine's version and kind, and its processors against the stages' limits."""
+    """The engine's version and kind, and its machine against the stages' limits."""
     facts = docker("info", "--format", "{{.ServerVersion}}\t{{.MemTotal}}\t{{.NCPU}}\t{{.SecurityOptions}}")
     version, memory, processors, security = facts.split("\t")
     kind = ", rootless" if "rootless" in security else ""
     recent = tuple(map(int, re.findall(r"\d+", version)[:2])) >= (20, 10)
     yield Check("engine", recent, f"Docker {version}{kind}", "expected 20.10 or newer: update it")
     yield Check("machine", True, f"{int(memory) / GIB:.0f} GiB of memory, {processors} processors")
-    for name in (f"{environment.prefix(stage)}_CPUS" for stage in images.stage_names()):
-        if float(os.environ[name]) > int(processors):
-            yield Check(
-                "limits", False, f"{name} is {os.environ[name]}", f"expected at most {processors}: set it in .env"
-            )
+    yield from limits(int(memory), int(processors))
+
+
+def limits(memory: int, processors: int) -> Iterator[Check]:
+    """Those of the stages' limits that are no such thing, or more than the machine's `memory` (bytes), `processors`."""
+    for stage, (limit, (pattern, example)) in itertools.product(images.stage_names(), LIMITS.items()):
+        name = f"{environment.prefix(stage)}_{limit}"
+        value = os.environ[name]
+        if not (match := re.fullmatch(pattern, value, re.IGNORECASE)):
+            yield Check("limits", False, f"{name} is {value}", f"expected one like {example}: correct it in .env")
+        elif limit == "CPUS" and float(value) > processors:
+            yield Check("limits", False, f"{name} is {value}", f"expected at most {processors}: set it in .env")
+        elif limit == "MEMORY" and float(match[1]) * UNITS[(match[2] or "b").lower()] > memory:
+            found = f"{name} is {value}, more than the machine's {memory / GIB:.0f} GiB"
+            yield Check("limits", None, found, "expected less, or a stage may take all there is: lower it in .env")
 
 
 def folder() -> Iterator[Check]:
@@ -74,8 +92,13 @@ def folder() -> Iterator[Check]:
     good = seen == nonce
     found = "a sibling container sees this clone" if good else f"a sibling container does not see this clone: {seen}"
     yield Check("folder", good, found, "expected an engine on this machine, which may mount the folder")
-    free = shutil.disk_usage(ROOT).free / GIB
-    yield Check("disk", free > FREE_DISK, f"{free:.0f} GiB free", f"expected {FREE_DISK} GiB: make room")
+
+
+def disk() -> Iterator[Check]:
+    """Where the clone lies, and where the engine keeps images: this container's own root is there too."""
+    for what, path in (("this clone", ROOT), ("Docker's images", Path("/"))):
+        free = shutil.disk_usage(path).free / GIB
+        yield Check("disk", free > FREE_DISK, f"{free:.0f} GiB free for {what}", f"expected {FREE_DISK} GiB: make room")
 
 
 def base_image() -> Iterator[Check]:
@@ -130,6 +153,23 @@ def pipeline() -> Iterator[Check]:
 # --- the servers
 
 
+ADVICE = (
+    (r"40[13](?!.*--allowed-hosts)", "expected a user and a token that it lets in: correct them in .env"),
+    (r"404", "expected it there, and for this user: correct {setting} in .env, make it, or ask its owner"),
+    (r"429|5\d\d|no answer|it broke", "expected an answer: try again later, or ask who runs it"),
+    (r"its TLS certificate", "expected one of a CA that is known here: name that CA's file in SSL_CERT_FILE"),
+    (r"", "expected the server at that address: correct {setting} in .env"),
+)
+"""What to do, by how the words on a server's fault begin."""
+
+
+def wrong(name: str, where: str, error: Exception, setting: str) -> Check:
+    """The line about a server that did not do what was asked; `setting` is the variable that holds its address."""
+    why = reason(error)
+    advice = next(advice for pattern, advice in ADVICE if re.match(pattern, why))
+    return Check(name, False, f"{where}: {why}", advice.format(setting=setting))
+
+
 def dagshub() -> Iterator[Check]:
     """DagsHub's word on the token's owner and on the repository."""
     token = os.environ.get("DAGSHUB_TOKEN")
@@ -143,34 +183,31 @@ def dagshub() -> Iterator[Check]:
 
     host, owner, name = os.environ["MLFLOW_TRACKING_URI"].removesuffix(".mlflow").rsplit("/", 2)
     auth = HTTPBearerAuth(token)
-    repository_url = RepoAPI(f"{owner}/{name}", host, auth).repo_api_url
+
+    def ask(url: str) -> dict[str, Any]:
+        return http_request("GET", url, auth=auth, timeout=TIMEOUT).raise_for_status().json()
+
     try:
-        user = http_request("GET", f"{host}/api/v1/user", auth=auth, timeout=TIMEOUT)
-        repository = http_request("GET", repository_url, auth=auth, timeout=TIMEOUT)
-        login = user.json()["login"] if user.status_code == 200 else None
-        permissions = repository.json().get("permissions") or {} if repository.status_code == 200 else None
+        login = ask(f"{host}/api/v1/user")["login"]
     except (httpx.HTTPError, ValueError, KeyError) as error:
-        yield Check("DagsHub", False, f"{host} did not answer: {reason(error)}", "correct MLFLOW_TRACKING_URI in .env")
-        return
-    if login is None:
-        found = f"{host} does not accept the token ({user.status_code})"
-        yield Check("DagsHub", False, found, "make a new one there, and set DAGSHUB_TOKEN in .env")
+        yield wrong("DagsHub", host, error, "MLFLOW_TRACKING_URI")
         return
     same = login == os.environ["DAGSHUB_USER_NAME"]
     yield Check("DagsHub", same, f"the token is {login}'s", "expected DAGSHUB_USER_NAME's: correct one of both in .env")
-    if permissions is None:
-        found = f"{owner}/{name} is not there for {login} ({repository.status_code})"
-        yield Check("repository", False, found, f"correct MLFLOW_TRACKING_URI, make the repository, or ask {owner}")
+    try:
+        permissions = ask(RepoAPI(f"{owner}/{name}", host, auth).repo_api_url).get("permissions") or {}
+    except (httpx.HTTPError, ValueError) as error:
+        yield wrong("repository", f"{owner}/{name}, as {login}", error, "MLFLOW_TRACKING_URI")
         return
     writes = permissions.get("push", True)
-    found = f"{owner}/{name}, which {login} may {'write' if writes else 'only read'}"
-    yield Check("repository", writes, found, f"expected write access: ask {owner}")
+    found = f"{owner}/{name}, which {login} {'may write' if writes else 'may only read'}"
+    yield Check("repository", writes, found, f"expected write access: ask {owner}, or make a token that has it")
 
 
-PROBES: Mapping[str, tuple[str, str]] = {
-    "stages": ("POST", "registered-models/get-latest-versions"),
-    "aliases": ("GET", "registered-models/alias?name=doctor&alias=doctor"),
-    "logged models": ("GET", "logged-models/doctor"),
+PROBES: Mapping[str, str] = {
+    "stages": "registered-models/get-latest-versions?name=doctor",
+    "aliases": "registered-models/alias?name=doctor&alias=doctor",
+    "logged models": "logged-models/doctor",
 }
 """Calls that read what is not there: a server that knows the call says so in JSON, another knows no such call."""
 
@@ -182,14 +219,14 @@ def mlflow() -> Iterator[Check]:
         yield Check("MLflow", True, "the local server is not running: the next run starts it")
         return
     try:
-        response = _call(uri, "GET", "experiments/search?max_results=1")
+        response = _call(uri, "experiments/search?max_results=1")
         response.raise_for_status()
         response.json()
+        known = [name for name, path in PROBES.items() if _knows(_call(uri, path))]
     except (requests.RequestException, ValueError) as error:
-        yield Check("MLflow", False, f"{uri}: {reason(error)}", "correct MLFLOW_TRACKING_URI or the token in .env")
+        yield wrong("MLflow", uri, error, "MLFLOW_TRACKING_URI")
         return
     yield Check("MLflow", True, f"{uri} answers")
-    known = [name for name, (method, path) in PROBES.items() if _knows(_call(uri, method, path))]
     needed = "stages" in known or "aliases" in known
     yield Check(
         "registry", needed, f"supports {', '.join(known) or 'none'}", "expected stages or aliases: MLflow 2.7 on"
@@ -200,11 +237,10 @@ def mlflow() -> Iterator[Check]:
         yield Check("clock", skew < SKEW, found, f"expected under {SKEW} s, S3 refuses more: set this machine's clock")
 
 
-def _call(uri: str, method: str, path: str) -> requests.Response:
+def _call(uri: str, path: str) -> requests.Response:
     user, password = os.environ.get("MLFLOW_TRACKING_USERNAME", ""), os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
     auth = (user, password) if user or password else None
-    body = {"name": "doctor"} if method == "POST" else None
-    return requests.request(method, f"{uri}/api/2.0/mlflow/{path}", auth=auth, json=body, timeout=TIMEOUT)
+    return requests.get(f"{uri}/api/2.0/mlflow/{path}", auth=auth, timeout=TIMEOUT)
 
 
 def _knows(answer: requests.Response) -> bool:
@@ -216,30 +252,44 @@ def _knows(answer: requests.Response) -> bool:
 
 
 def data() -> Iterator[Check]:
-    """DVC's remote: whether it can be reached and written."""
-    from botocore.exceptions import BotoCoreError
-    from dvc.exceptions import DvcException
+    """DVC's remote: whether it can be reached, read and, if it is a folder, written; nothing is put there to try."""
     from dvc.repo import Repo
 
+    from scripts import transfer
+
+    os.environ["AWS_MAX_ATTEMPTS"] = "1"
     with Repo(str(ROOT)) as repo:
         try:
             odb = repo.cloud.get_remote_odb()
-            where = odb.fs.unstrip_protocol(odb.path).removesuffix("/files/md5")
-            odb.fs.exists(odb.fs.join(odb.path, "00"))
-        except (DvcException, BotoCoreError, OSError) as error:
-            found = f"{os.environ.get('DVC_REMOTE_URL', 'the remote')}: {reason(error.__cause__ or error)}"
-            yield Check("remote", False, found, "correct DVC_REMOTE_URL and its credentials in .env")
+            transfer.contact(odb)
+        except transfer.FAULTS as error:
+            where, setting = _remote_by_settings(os.environ)
+            yield wrong("remote", where, transfer.first_cause(error), setting)
             return
-    if "://" in os.environ.get("DVC_REMOTE_URL", ""):
-        yield Check("remote", True, f"{where} answers")
-        return
-    nearest = next(path for path in (Path(odb.path), *Path(odb.path).parents) if path.exists())
-    yield Check("remote", os.access(nearest, os.W_OK), where, f"{nearest} cannot be written: change its owner or mode")
+    where = odb.fs.unstrip_protocol(odb.path).removesuffix("/files/md5")
+    if odb.fs.protocol == "local":
+        nearest = next(path for path in (Path(odb.path), *Path(odb.path).parents) if path.exists())
+        advice = f"{nearest} cannot be written: change its owner or mode"
+        yield Check("remote", os.access(nearest, os.W_OK), where.removeprefix("file://"), advice)
+    elif odb.fs.protocol in ("http", "https"):
+        yield Check("remote", None, f"{where} answers, but keeps no run-cache", "expected a folder or S3 for that")
+    else:
+        yield Check("remote", True, f"{where} answers, and keeps the run-cache")
+
+
+def _remote_by_settings(environ: Mapping[str, str]) -> tuple[str, str]:
+    """DVC's remote in words, and which variables hold its address."""
+    url, endpoint = environ.get("DVC_REMOTE_URL", "DVC's own"), environ.get("AWS_ENDPOINT_URL")
+    if not (url.startswith("s3://") and endpoint):
+        return url, "DVC_REMOTE_URL"
+    by_dagshub = "DAGSHUB_TOKEN" in environ and url == environment.DAGSHUB_REMOTE
+    return f"{url} at {endpoint}", "MLFLOW_TRACKING_URI" if by_dagshub else "DVC_REMOTE_URL or AWS_ENDPOINT_URL"
 
 
 CHECKS: tuple[Callable[[], Iterator[Check]], ...] = (
     engine,
     folder,
+    disk,
     base_image,
     dotenv,
     pipeline,
@@ -256,7 +306,7 @@ def main(arguments: list[str]) -> int:
             for line in check():
                 print(line, flush=True)
                 good = good and line.good is not False
-        except (UserError, requests.RequestException) as error:
+        except UserError as error:
             print(Check(check.__name__, False, str(error)), flush=True)
             good = False
     print("a run would work" if good else "a run would not work: see the lines marked BAD")

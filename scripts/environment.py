@@ -24,6 +24,7 @@ from stages.train.promotion import HIGHER_IS_BETTER
 
 LIMITS = ("MEMORY", "CPUS", "PIDS")
 LOCAL_MLFLOW = "http://mlflow:5000"
+DAGSHUB_REMOTE = "s3://dvc"
 DAGSHUB = ("DAGSHUB_USER_NAME", "DAGSHUB_TOKEN", "MLFLOW_TRACKING_URI")
 
 
@@ -117,7 +118,7 @@ def tracking(given: Mapping[str, str]) -> dict[str, str]:
         )
     found = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": token}
     if not given.get("DVC_REMOTE_URL"):
-        found |= {"DVC_REMOTE_URL": "s3://dvc", "AWS_ENDPOINT_URL": f"{match[1]}.s3"}
+        found |= {"DVC_REMOTE_URL": DAGSHUB_REMOTE, "AWS_ENDPOINT_URL": f"{match[1]}.s3"}
         found |= {"AWS_ACCESS_KEY_ID": token, "AWS_SECRET_ACCESS_KEY": token}
     return {name: str(value) for name, value in found.items()}
 

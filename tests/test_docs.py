@@ -136,6 +136,17 @@ def test_every_variable_of_the_readme_is_known(readme):
     assert told - known == set()
 
 
+# --- doctor ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_readme_quotes_of_doctor_is_what_it_says(readme):
+    """Each `BAD <line> ... <words>` of the README is a line of `make doctor`, with these words of its own."""
+    source = "".join((ROOT / path).read_text() for path in ("scripts/doctor.py", "stages/train/faults.py"))
+    quoted = [re.fullmatch(r"BAD (\w+) \.\.\. (.*)", span) for span in spans(readme) if span.startswith("BAD ")]
+    assert len(quoted) >= 4 and all(quoted)
+    assert [found[0] for found in quoted if f'"{found[1]}"' not in source or found[2] not in source] == []
+
+
 # --- CI -------------------------------------------------------------------------------------------------------------
 
 

@@ -1,11 +1,13 @@
 """`make doctor`: what it says of a healthy clone, and of broken ones."""
 
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import Clone, Make
+from tests.conftest import Clone, Make, last_line, wait_until
 
 pytestmark = pytest.mark.docker
 
@@ -28,10 +30,11 @@ def line_of(done: Make, name: str) -> str:
 
 
 def test_a_healthy_clone_is_all_good(clone: Clone) -> None:
-    """In a clone that has been run every line is good, the exit code 0, and nothing is changed."""
-    done = clone.make("doctor")
+    """In a clone that has been run every line is good, within ten seconds, the exit code 0, and nothing is changed."""
+    done = clone.make("doctor", timeout=10)
     signs = re.findall(r"^(ok|BAD|note) ", done.stdout, re.M)
     assert len(signs) >= 14 and set(signs) == {"ok"}
+    assert line_of(done, "registry").endswith("supports stages, aliases, logged models")
     assert done.stdout.strip().endswith("a run would work")
     assert clone.git("status", "--porcelain") == ""
 
@@ -41,11 +44,14 @@ def test_a_healthy_clone_is_all_good(clone: Clone) -> None:
     [
         ({"MLFLOW_TRACKING_URI": "http://mlflow:9"}, "MLflow", "connection refused"),
         ({"MLFLOW_TRACKING_URI": "http://nowhere.invalid"}, "MLflow", "host name"),
+        ({"MLFLOW_TRACKING_URI": "http://mlflow:5000/nowhere"}, "MLflow", "404: there is no such address"),
+        ({"MLFLOW_TRACKING_URI": "https://mlflow:5000"}, "MLflow", "does not speak TLS"),
         ({"TRAIN_CPUS": "1000"}, "limits", "TRAIN_CPUS is 1000; expected at most"),
+        ({"STAGE_MEMORY": "much"}, "limits", "MEMORY is much; expected one like 2g"),
         (
             {"DVC_REMOTE_URL": "s3://bucket", "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "key",
              "AWS_SECRET_ACCESS_KEY": "secret"},
-            "remote", "correct DVC_REMOTE_URL",
+            "remote", "connection refused: is it running?; expected the server at that address: correct DVC_REMOTE_URL",
         ),
     ],
 )  # fmt: skip
@@ -62,6 +68,7 @@ def test_a_wrong_setting_has_a_bad_line(clone: Clone, variables: dict[str, str],
     ("added", "told"),
     [
         ("DVC_REMOTE_URL=data\n", "expected an absolute folder"),
+        ("DVC_REMOTE_URL=/no/such/folder\n", "expected a folder that exists: make it"),
         ("DAGSHUB_TOKEN=secret-token\n", "DAGSHUB_USER_NAME, MLFLOW_TRACKING_URI missing"),
         ("MLFLOW_TRACKING_PASSWORD=<token>\n", "MLFLOW_TRACKING_PASSWORD is a placeholder"),
         ("MLFOW_PORT=5000\n", "did you mean MLFLOW_PORT?"),
@@ -83,9 +90,24 @@ def test_what_a_run_mends_is_a_note(clone: Clone) -> None:
     clone.edit("stages/preprocess/preprocess.py", "TARGET =", "# edited\nTARGET =")
     (clone.path / ".env").chmod(0o644)
     (clone.path / ".dvc" / "tmp" / "rwlock").write_text('{"/somewhere": {"write": {"pid": 1, "cmd": "dvc repro"}}}')
+    orphan = ["run", "--rm", "--detach", "--label", clone.label, "--label", "pipeline.stage=train"]
+    started = subprocess.check_output(["docker", *orphan, os.environ["RUNNER_IMAGE"], "sleep", "60"], text=True)
     done = clone.make("doctor")
-    for name in ("dvc.yaml", ".env", "locks"):
+    subprocess.run(["docker", "kill", started.strip()], check=True, stdout=subprocess.DEVNULL)
+    for name in ("dvc.yaml", ".env", "locks", "orphans"):
         assert line_of(done, name).startswith("note")
+
+
+def test_an_output_that_does_not_exist_is_no_matter_of_doctors(clone: Clone) -> None:
+    """A stage that leaves an output out ends `make run` in a sentence that names it; to doctor all is good."""
+    clone.edit("stages/evaluate/evaluate.py", "        args.roc: roc(model, features, truth),\n", "")
+    failed = clone.make("run", check=False)
+    done = clone.make("doctor")
+    clone.restore()
+    clone.make("run")
+    assert failed.returncode == 2
+    assert re.match(r"error: .*'metrics/roc\.csv' does not exist", last_line(failed))
+    assert re.search(r"^BAD ", done.stdout, re.M) is None
 
 
 def test_wrong_params_are_told(clone: Clone) -> None:
@@ -94,3 +116,38 @@ def test_wrong_params_are_told(clone: Clone) -> None:
     done = clone.make("doctor", check=False)
     assert done.returncode == 2
     assert "promotion.min_improvement is -1" in done.stdout
+
+
+@pytest.fixture
+def strict(clone: Clone) -> Iterator[str]:
+    """The address of a real MLflow server on the clone's network that was not told of its own name."""
+    network = f"pipeline-{clone.label.partition('=')[2]}"
+    run = [
+        "docker",
+        "run",
+        "--detach",
+        "--init",
+        "--label",
+        clone.label,
+        "--network",
+        network,
+        "--network-alias",
+        "own",
+    ]
+    serve = ["mlflow", "server", "--host", "0.0.0.0", "--workers", "1", "--backend-store-uri", "sqlite:////tmp/m.db"]
+    server = subprocess.check_output([*run, os.environ["RUNNER_IMAGE"], *serve], text=True).strip()
+    log = ["docker", "logs", server]
+    try:
+        wait_until(
+            lambda: "startup complete" in subprocess.run(log, capture_output=True, text=True).stderr, "MLflow is up"
+        )
+        yield "http://own:5000"
+    finally:
+        subprocess.run(["docker", "rm", "--force", "--volumes", server], stdout=subprocess.DEVNULL)
+
+
+def test_a_refused_host_name_is_told(clone: Clone, strict: str) -> None:
+    """A real MLflow server that refuses its host name, though not the user, has a bad line that says what it lacks."""
+    done = clone.make("doctor", check=False, MLFLOW_TRACKING_URI=strict)
+    assert done.returncode == 2
+    assert line_of(done, "MLflow").startswith("BAD ") and "--allowed-hosts" in line_of(done, "MLflow")

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import subprocess
 
 import pytest
@@ -248,6 +249,14 @@ def test_an_address_with_a_token_in_it_is_refused(load, address):
 def test_an_address_that_a_stage_cannot_reach_is_refused(load, host):
     """localhost is the container itself to a stage: refused with what to use instead."""
     assert "the container itself" in refusal(load, f"MLFLOW_TRACKING_URI=http://{host}:5000\n")
+
+
+def test_the_runner_and_train_are_as_patient(load):
+    """MLflow's client waits as long in train's image, which no environment reaches, as in the runner."""
+    ours = {name: value for name, value in load().items() if name.startswith("MLFLOW_HTTP_")}
+    trains = dict(re.findall(r"(MLFLOW_HTTP_\w+)=(\S+)", (ROOT / "stages" / "train" / "Dockerfile").read_text()))
+    assert trains and trains == ours
+    assert "MLFLOW_HTTP_" not in (ROOT / "Dockerfile.runner").read_text()
 
 
 def test_the_local_server_is_not_reached_by_a_proxy(load):

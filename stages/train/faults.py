@@ -18,19 +18,28 @@ BY_SIGN = {
     "Read timeout": "no answer in time",
     "Connect timeout": "no answer in time",
     "CERTIFICATE_VERIFY_FAILED": "its TLS certificate is not trusted: SSL_CERT_FILE names the CA when images are built",
+    "[SSL:": "it does not speak TLS as expected: does its address begin with http: instead of https:?",
     "Expecting value": "it answers with a page and not with data: does the address end in .mlflow?",
     "<html": "it answers with a page and not with data: does the address end in .mlflow?",
     "RemoteDisconnected": "it broke the connection off",
     "IncompleteRead": "it broke the connection off",
+    "peer closed connection": "it broke the connection off",
+    "Server disconnected": "it broke the connection off",
     "Connection was closed": "it broke the connection off",
     "Connection reset": "it broke the connection off",
 }
-_STATUS = re.compile(r"error code (\d{3})|\b(\d{3}) (?:Client|Server) Error|too many (\d{3}) error responses")
+_STATUS = re.compile(
+    r"error code (\d{3})|too many (\d{3}) error responses"  # MLflow's client
+    r"|\b(\d{3}) (?:Client|Server) Error|(?:Client|Server) error '(\d{3})"  # requests, httpx
+)
 
 
 def reason(error: Exception) -> str:
-    """The cause that `error` of requests or of MLflow's client holds, without the layers around it."""
+    """The cause that `error` of requests, httpx or MLflow's client holds, without the layers around it."""
     text = " ".join(str(error).split())
+    answer = getattr(getattr(error, "response", None), "text", "")  # MLflow's client puts it into the text
+    if "Invalid Host header" in text + answer:
+        return "403: it does not serve under this host name: name it in its --allowed-hosts"
     if match := _STATUS.search(text):
         status = int(next(filter(None, match.groups())))
         if status >= 500 and status not in BY_STATUS:

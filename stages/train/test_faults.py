@@ -2,6 +2,7 @@ import http.server
 import socket
 import threading
 
+import httpx
 import pytest
 import requests
 from mlflow import MlflowClient
@@ -28,14 +29,15 @@ def server(request):
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}"
         running.shutdown()
 
 
 CASES = [
     ((401, b"who are you?", None), "401"),
-    ((403, b"no", None), "403"),
+    ((403, b"no", None), "403: this user"),
+    ((403, b"Invalid Host header - possible DNS rebinding attack detected", None), "--allowed-hosts"),
     ((404, b"<html>not found</html>", None), "404"),
     ((429, b"", None), "429"),
     ((500, b"", None), "500"),
@@ -51,6 +53,16 @@ def test_requests_faults_are_told_apart(server, words):
     """What requests raises for a fault of a server is told in a few words that name the fault."""
     with pytest.raises((requests.RequestException, ValueError)) as error:
         response = requests.get(server, timeout=5)
+        response.raise_for_status()
+        response.json()
+    assert words in faults.reason(error.value)
+
+
+@pytest.mark.parametrize(("server", "words"), CASES, indirect=["server"])
+def test_httpx_faults_are_told_apart(server, words):
+    """What httpx, which DagsHub's client uses, raises for a fault of a server is told in the same words."""
+    with pytest.raises((httpx.HTTPError, ValueError)) as error:
+        response = httpx.get(server, timeout=5)
         response.raise_for_status()
         response.json()
     assert words in faults.reason(error.value)
@@ -73,6 +85,15 @@ def test_a_closed_port_is_told():
     with pytest.raises(requests.ConnectionError) as error:
         requests.get(f"http://127.0.0.1:{port}", timeout=5)
     assert "connection refused" in faults.reason(error.value)
+
+
+def test_tls_with_a_plain_server_is_told():
+    """https to a server that speaks plain http is told as that, and not as a certificate that is not trusted."""
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as plain:
+        threading.Thread(target=plain.handle_request, daemon=True).start()
+        with pytest.raises(requests.ConnectionError) as error:
+            requests.get(f"https://127.0.0.1:{plain.server_port}", timeout=5)
+    assert "does not speak TLS" in faults.reason(error.value)
 
 
 def test_a_silent_server_is_told(monkeypatch):
