@@ -59,22 +59,14 @@ shell: ## A shell in the runner, in which the commands of dvc.yaml work as they 
 ##@ Models (MODEL=: another one than params.yaml's; ALIAS= instead of VERSION=: the one that bears it)
 
 models: ## The versions in the registry: stage, score, commit, why
-	@$(RUNNER) models "model=$(MODEL)"
-
 promote: ## Put VERSION= into production
-	@$(RUNNER) promote "model=$(MODEL)" "version=$(or $(VERSION),$(ALIAS))" "why=$(WHY)"
-
 rollback: ## Back to the production before this one, or to VERSION=
-	@$(RUNNER) rollback "model=$(MODEL)" "version=$(or $(VERSION),$(ALIAS))" "why=$(WHY)"
-
 lineage: ## From VERSION= to its run, commit, images, params and each data file's place
-	@$(RUNNER) lineage "model=$(MODEL)" "version=$(or $(VERSION),$(ALIAS))"
-
 compare: ## Versions A= and B= side by side
-	@$(RUNNER) compare "model=$(MODEL)" "a=$(A)" "b=$(B)"
-
 reproduce: ## Run VERSION='s code again, and compare each output
-	@$(RUNNER) reproduce "model=$(MODEL)" "version=$(or $(VERSION),$(ALIAS))"
+
+models promote rollback lineage compare reproduce:
+	@$(RUNNER) $@ "model=$(MODEL)" "version=$(or $(VERSION),$(ALIAS))" "a=$(A)" "b=$(B)" "why=$(WHY)"
 
 ##@ Set up (make run does it by itself)
 
