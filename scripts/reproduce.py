@@ -81,7 +81,7 @@ def give_inputs(tree: Path, lock: Mapping[str, Any]) -> None:
         for path, (made_by, digest) in files(lock).items():
             if made_by != "given":
                 continue
-            kept = Path(repo.cache.local.oid_to_path(digest))
+            kept = kept_copy(repo, digest)
             source = next((file for file in (ROOT / path, kept) if file.is_file() and md5(file) == digest), None)
             if source is None:
                 found = f"has the MD5 {md5(ROOT / path)}" if (ROOT / path).is_file() else "is missing"
@@ -148,22 +148,34 @@ def compare_outputs(before: Mapping[str, Any], tree: Path) -> Iterator[Line]:
     """Each file that the stages made, against dvc.lock's record; and the copies of it that this clone has."""
     after = files(yaml.safe_load((tree / "dvc.lock").read_text()))
     with Repo(str(ROOT)) as repo:
-        present = files(yaml.safe_load((ROOT / "dvc.lock").read_text())) if (ROOT / "dvc.lock").exists() else {}
         for path, (made_by, digest) in files(before).items():
             if made_by == "given":
                 continue
-            kept = Path(repo.cache.local.oid_to_path(digest))
+            kept = kept_copy(repo, digest)
             whole = kept.is_file() and md5(kept) == digest
-            if after.get(path, ("", ""))[1] == digest:
+            now = after[path][1] if path in after else "none"
+            if now == digest:
                 yield Line(path, IDENTICAL)
             elif whole and close(kept, tree / path, tree):
                 yield Line(path, EQUAL)
             else:
-                yield Line(path, f"differs: MD5 {after.get(path, ('', 'none'))[1]}, recorded {digest}")
+                yield Line(path, f"differs: MD5 {now}, recorded {digest}")
             if kept.is_file() and not whole:
                 yield Line(f"{path} in DVC's cache", f"differs: MD5 {md5(kept)}, recorded {digest}")
-            if present.get(path, ("", ""))[1] == digest and (ROOT / path).is_file() and md5(ROOT / path) != digest:
+            if tampered(repo, path, digest):
                 yield Line(f"{path} in the working tree", f"differs: MD5 {md5(ROOT / path)}, recorded {digest}")
+
+
+def kept_copy(repo: Repo, digest: str) -> Path:
+    """Where DVC's cache has the file of this hash, if it has it."""
+    return Path(repo.cache.local.oid_to_path(digest))
+
+
+def tampered(repo: Repo, path: str, digest: str) -> bool:
+    """Whether the file in the working tree was changed by hand: it is not this one, and no stage made it either."""
+    if not (ROOT / path).is_file() or md5(ROOT / path) == digest:
+        return False
+    return not kept_copy(repo, md5(ROOT / path)).is_file()
 
 
 def close(one: Path, other: Path, tree: Path) -> bool:

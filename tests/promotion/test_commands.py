@@ -106,21 +106,23 @@ def test_an_edited_metric_is_named(clone: Clone) -> None:
         clone.python(edit.format(run, 0.9))
 
 
-def test_a_tampered_file_is_named(clone: Clone) -> None:
-    """A data file that was changed in DVC's cache is named."""
+@pytest.mark.parametrize("where", ["DVC's cache", "the working tree"])
+def test_a_tampered_file_is_named(clone: Clone, where: str) -> None:
+    """A data file that was changed, in DVC's cache or in the working tree, is named."""
     lock = yaml.safe_load((clone.path / "dvc.lock").read_text())
     digest = lock["stages"]["ingest"]["outs"][0]["md5"]
-    kept = clone.path / ".dvc" / "cache" / "files" / "md5" / digest[:2] / digest[2:]
-    text, mode = kept.read_text(), kept.stat().st_mode
-    kept.chmod(0o644)
-    kept.write_text(text.replace("5.1", "5.2", 1))
+    cached = clone.path / ".dvc" / "cache" / "files" / "md5" / digest[:2] / digest[2:]
+    path = clone.path / "data" / "raw" / "iris.csv" if where == "the working tree" else cached
+    text, mode = path.read_text(), path.stat().st_mode
+    path.chmod(0o644)
+    path.write_text(text.replace("5.1", "5.2", 1))
     try:
         done = clone.make("reproduce", "VERSION=1", check=False)
     finally:
-        kept.write_text(text)
-        kept.chmod(mode)
+        path.write_text(text)
+        path.chmod(mode)
     assert done.returncode == 2
-    assert differing(done) == ["data/raw/iris.csv in DVC's cache"]
+    assert differing(done) == [f"data/raw/iris.csv in {where}"]
 
 
 def test_lineage_leads_to_each_file(clone: Clone) -> None:
