@@ -52,8 +52,7 @@ def publish(model: Path, metadata_path: Path, settings: Settings) -> Outcome:
         version = find_version(client, settings.model, digest)
         if version is None:
             run = _finished_run(client, settings, digest, model, metadata)
-            _register(client, settings, digest, run, metadata)
-            version = _without_twins(client, settings, digest)
+            version = _register(client, settings, digest, run, metadata)
         state = production.settle(client, settings, production.Judge(client, settings, metadata["data"]["test"]))
     tags = state.version(int(version.version)).tags
     return Outcome(version.version, version.run_id, tags["decision"], tags["reason"])
@@ -141,7 +140,9 @@ def _log_model(client: MlflowClient, run_id: str, model: Path, metadata: dict[st
 # --- the version
 
 
-def _register(client: MlflowClient, settings: Settings, digest: str, run: Run, metadata: dict[str, Any]) -> None:
+def _register(
+    client: MlflowClient, settings: Settings, digest: str, run: Run, metadata: dict[str, Any]
+) -> ModelVersion:
     try:
         client.create_registered_model(settings.model)
     except MlflowException as error:
@@ -153,15 +154,11 @@ def _register(client: MlflowClient, settings: Settings, digest: str, run: Run, m
         "test_data_sha256": metadata["data"]["test"]["sha256"],
         **{name: str(metadata["metrics"][name]) for name in promotion.HIGHER_IS_BETTER},
     }
-    client.create_model_version(settings.model, f"{run.info.artifact_uri}/model", run.info.run_id, tags=tags)
-
-
-def _without_twins(client: MlflowClient, settings: Settings, digest: str) -> ModelVersion:
-    """The version of this content; where two machines registered it at once, the second one is deleted."""
-    first, *others = [v for v in versions(client, settings.model) if v.tags.get("model_sha256") == digest]
-    for twin in others:
-        if "decision" not in twin.tags:
-            client.delete_model_version(settings.model, twin.version)
-            if twin.run_id != first.run_id:
-                client.delete_run(twin.run_id)
+    source = f"{run.info.artifact_uri}/model"
+    made = client.create_model_version(settings.model, source, run.info.run_id, tags=tags)
+    first = find_version(client, settings.model, digest)
+    if first.version != made.version:  # another machine registered the same model at the same moment
+        client.delete_model_version(settings.model, made.version)
+        if first.run_id != made.run_id:
+            client.delete_run(made.run_id)
     return first
