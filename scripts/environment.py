@@ -18,10 +18,10 @@ from dotenv.parser import parse_stream
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from scripts import images
-from scripts.project import LOCAL, ROOT, UserError
+from scripts.project import LOCAL, ROOT, UserError, may_be_cut_off
 from stagekit import first_fault
 
-LIMITS = ("MEMORY", "CPUS", "PIDS")
+LIMITS = ("MEMORY", "CPUS", "PIDS", "TIMEOUT")
 LOCAL_MLFLOW = "http://mlflow:5000"
 DAGSHUB = ("DAGSHUB_USER_NAME", "DAGSHUB_TOKEN", "MLFLOW_TRACKING_URI")
 
@@ -39,6 +39,8 @@ def read_dotenv(path: Path) -> dict[str, str]:
     except UnicodeDecodeError as error:
         line = path.read_bytes().count(b"\n", 0, error.start) + 1
         raise UserError(f"{path.name}, line {line}: it is not UTF-8; expected a text: correct that line") from None
+    if may_be_cut_off(text):
+        raise UserError(f"{path.name} ends within a line; expected a line break after the last one: complete that line")
     for binding in parse_stream(StringIO(text)):
         if binding.error or (binding.key and binding.value is None):
             raise UserError(f"{path.name}, line {binding.original.line}: expected NAME=value; correct that line")
