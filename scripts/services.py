@@ -1,16 +1,14 @@
 """The services beside a run: the local MLflow server of docker-compose.yml."""
 
 import os
-import sqlite3
 import subprocess
 import time
-from contextlib import closing
 
 import requests
 
-from scripts import environment
+from scripts import database, environment
 from scripts.docker import docker, of_this_clone
-from scripts.project import LOCAL, ROOT, UserError
+from scripts.project import LOCAL, UserError
 
 PATIENCE = 90  # seconds for a server to come up on a slow machine
 
@@ -29,38 +27,13 @@ def start(*, even_if_it_answers: bool = False) -> None:
     if answers() and not even_if_it_answers:
         return
     (LOCAL / "mlflow").mkdir(parents=True, exist_ok=True)
-    check_database()
+    database.check()
     print("starting the local MLflow server ...", flush=True)
     done = subprocess.run(["docker", "compose", "up", "--detach", "--quiet-pull"], capture_output=True, text=True)
     if done.returncode:
         raise UserError(
             f"the local MLflow server could not be started: {' '.join(done.stderr.split())[-400:]}; "
             f"expected a free port in {os.environ['MLFLOW_PORT']} on 127.0.0.1: set MLFLOW_PORT in .env"
-        )
-
-
-def check_database() -> None:
-    """Raises UserError where the local server's database is damaged: a server on half of it would know half the models.
-
-    SQLite plays back the journal of a server that was killed, if there is one.
-    """
-    path = LOCAL / "mlflow" / "mlflow.db"
-    if not path.exists():
-        return
-    try:
-        with closing(sqlite3.connect(path)) as database:
-            (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
-            empty = not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    except sqlite3.DatabaseError as error:
-        if "locked" in str(error):  # by a server that is about to answer
-            return
-        found, empty = str(error), False
-    if empty and any((LOCAL / "mlflow").glob("artifacts/*")):  # without artifacts it was never used
-        found = "it is empty"
-    if found != "ok":
-        raise UserError(
-            f"MLflow's database {path.relative_to(ROOT)} is damaged ({found}); expected what the server wrote: put a "
-            "copy in its place, or move .local/mlflow away and run again, which publishes the model at hand anew"
         )
 
 

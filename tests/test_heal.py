@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from scripts import heal, services
+from scripts import database, heal
 from scripts.project import ROOT, UserError
 
 LOCK = (ROOT / "dvc.lock").read_text()
@@ -92,10 +92,10 @@ def test_half_written_files_go_and_others_stay(clone):
 
 
 @pytest.fixture
-def database(tmp_path, monkeypatch):
+def left(tmp_path, monkeypatch):
     """A database that a killed writer left with a hot journal, and an artifact beside it."""
-    monkeypatch.setattr(services, "LOCAL", tmp_path)
-    monkeypatch.setattr(services, "ROOT", tmp_path)
+    monkeypatch.setattr(database, "FOLDER", tmp_path / "mlflow")
+    monkeypatch.setattr(database, "ROOT", tmp_path)
     (tmp_path / "mlflow" / "artifacts" / "1").mkdir(parents=True)
     path = tmp_path / "mlflow" / "mlflow.db"
     writer = (
@@ -113,20 +113,31 @@ def database(tmp_path, monkeypatch):
     return path
 
 
-def test_a_killed_writers_database_is_whole(database):
+DAMAGED = (
+    r"MLflow's database mlflow/mlflow\.db is damaged \(.+\); expected what the server wrote: put a copy in its place"
+)
+
+
+def test_a_killed_writers_database_is_whole(left):
     """SQLite plays the journal of a killed server back: nothing is damaged, and nothing half done is left."""
-    assert database.with_name("mlflow.db-journal").stat().st_size
-    services.check_database()
-    assert b"half" not in database.read_bytes()
+    assert b"half" in left.read_bytes()
+    database.check()
+    assert b"half" not in left.read_bytes()
 
 
 @pytest.mark.parametrize("sixteenths", SIXTEENTHS)
-def test_a_cut_database_is_told(database, sixteenths):
+def test_a_cut_database_is_told(left, sixteenths):
     """A database that lacks its end is never served: one sentence says so, and what to do."""
-    services.check_database()
-    whole = database.read_bytes()
-    database.write_bytes(whole[: len(whole) * sixteenths // 16])
-    with pytest.raises(
-        UserError, match=r"MLflow's database mlflow/mlflow.db is damaged \(.+\); expected .*: put a copy"
-    ):
-        services.check_database()
+    database.check()
+    left.write_bytes(cut(left.read_bytes(), sixteenths))
+    with pytest.raises(UserError, match=DAMAGED):
+        database.check()
+
+
+@pytest.mark.parametrize("sixteenths", SIXTEENTHS[1:])
+def test_a_cut_journal_is_told(left, sixteenths):
+    """A journal that lacks its end would leave half a transaction: it is never played back."""
+    journal = left.with_name("mlflow.db-journal")
+    journal.write_bytes(cut(journal.read_bytes(), sixteenths))
+    with pytest.raises(UserError, match=DAMAGED):
+        database.check()
