@@ -52,7 +52,8 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except signals.Stopped as stopped:
-        print(f"interrupted by {stopped.name}; nothing is lost: the next 'make {verb}' goes on", file=sys.stderr)
+        hint = f"; nothing is lost: the next 'make {verb}' goes on" if verb in ONE_AT_A_TIME else ""
+        print(f"interrupted by {stopped.name}{hint}", file=sys.stderr)
         return 128 + stopped.number
 
 

@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TextIO
 
+from scripts import signals
 from scripts.project import LOCAL, UserError
 
-PATIENCE = 5  # seconds that a run which was told to stop may take, before another one is refused
+PATIENCE = 5  # seconds in which a holder whose caller was killed notices that
+ENDING_PATIENCE = 60  # seconds in which one that was told to stop has stopped
+ENDING = "; it is ending"
 
 
 @contextmanager
@@ -24,21 +27,27 @@ def held(by: str) -> Iterator[bool]:
     with path.open("a+") as lock:
         _acquire(lock)
         ended_well = not _holder(lock)
-        _write(lock, f"{by} is going on in this clone since {datetime.now():%Y-%m-%d %H:%M:%S}")
-        yield ended_well
+        text = f"{by} is going on in this clone since {datetime.now():%Y-%m-%d %H:%M:%S}"
+        _write(lock, text)
+        signals.first.append(lambda: _write(lock, text + ENDING))
+        try:
+            yield ended_well
+        finally:
+            signals.first.clear()
         _write(lock, "")
 
 
 def _acquire(lock: TextIO) -> None:
     waits = os.environ.get("WAIT") == "1"
-    end = time.monotonic() + PATIENCE
+    began = time.monotonic()
     told = False
     while True:
         try:
             return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = _holder(lock) or "something"
-        if not waits and time.monotonic() > end:
+        patience = ENDING_PATIENCE if holder.endswith(ENDING) else PATIENCE
+        if not waits and time.monotonic() - began > patience:
             raise UserError(f"{holder}; expected its end first: wait for it, or call with WAIT=1")
         if waits and not told:
             print(f"{holder}: waiting for its end ...", flush=True)

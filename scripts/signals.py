@@ -4,9 +4,13 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from typing import NoReturn
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+first: list[Callable[[], None]] = []
+"""What is called as soon as such a signal has come, before anything is stopped."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -20,6 +24,8 @@ class Stopped(KeyboardInterrupt):
 def _stop(number: int, frame: object) -> NoReturn:
     for each in ENDING:  # once is enough: what stops now is not to be stopped
         signal.signal(each, signal.SIG_IGN)
+    for call in first:
+        call()
     raise Stopped(number)
 
 
