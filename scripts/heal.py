@@ -31,6 +31,7 @@ def heal(*, ended_well: bool) -> None:
     remove_damaged_objects()
     if not ended_well:
         remove_half_written()
+    remove_empty_entries()
 
 
 def say(what: str) -> None:
@@ -141,6 +142,14 @@ def remove_half_written() -> None:
     for part in [*ours, *CACHE.rglob("*.tmp")]:
         part.unlink(missing_ok=True)
         say(f"deleted {part.relative_to(ROOT)}, which was half written")
+
+
+def remove_empty_entries() -> None:
+    """Deletes the folders of DVC's run-cache that were made and never filled, over which DVC stumbles (TypeError)."""
+    for folder in (CACHE / "runs").glob("*/*"):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+            say("removed an empty entry of the run-cache")
 
 
 def outputs() -> Iterator[Path]:

@@ -78,6 +78,16 @@ def test_a_cached_file_of_the_run_cache_is_looked_at_too(clone):
     assert not path.exists()
 
 
+def test_an_entry_of_the_run_cache_without_a_file_goes(clone):
+    """DVC makes an entry's folder before its file, and cannot read it if a kill came in between."""
+    empty, full = heal.CACHE / "runs" / "ab" / "abc", heal.CACHE / "runs" / "ab" / "abd"
+    empty.mkdir(parents=True)
+    full.mkdir()
+    (full / "entry").touch()
+    heal.remove_empty_entries()
+    assert (empty.exists(), full.exists()) == (False, True)
+
+
 def test_half_written_files_go_and_others_stay(clone):
     """Temporary files beside outputs, in DVC's cache and in the clone's folder are deleted, and nothing else."""
     (clone / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
