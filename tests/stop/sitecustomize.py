@@ -1,8 +1,8 @@
 """Stops a process of a run at a named point, for the tests that kill.
 
 STOP_AT=[STAGE@]FILE:FUNCTION[:N] names the Nth call (the first) of a function: `train@registry.py:_register`,
-`_yaml.py:_dump:2`. The process that begins it says so by a file in .local/stopped (in a stage's container, /stopped)
-and waits there until that file is deleted.
+`_yaml.py:_dump:2`. (STAGE@full: see the `docker` beside this file.) The process that begins it says so by a file in
+.local/stopped (in a stage's container, /stopped) and waits there until that file is deleted.
 
 Python imports this file by its name when it starts. `STOP_AT` puts this folder on the runner's PYTHONPATH, and the
 `docker` beside this file puts it on a stage's. Nothing of the product knows of it but the line in scripts/runner.sh.
@@ -45,7 +45,7 @@ def stop(point: str) -> None:
 
 
 stage, _, point = os.environ.get("STOP_AT", "").rpartition("@")
-if point and (not stage or "STOPPED" in os.environ):
+if ":" in point and (not stage or "STOPPED" in os.environ):
     file, function, *nth = point.split(":")
     watch(file, function, int(nth[0]) if nth else 1)
 if point and "STOPPED" not in os.environ:
