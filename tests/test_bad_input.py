@@ -186,9 +186,8 @@ def anew(bench: Bench) -> None:
 
 def undeclared(bench: Bench) -> None:
     """preprocess reads a file that its block does not name."""
-    bench.clone.edit(
-        "stages/preprocess/preprocess.py", "    train, test =", "    open('data/raw/more.csv')\n    train, test ="
-    )
+    main = "def main(args: PreprocessArgs) -> None:\n"
+    bench.clone.edit("stages/preprocess/preprocess.py", main, f"{main}    open('data/raw/more.csv')\n")
 
 
 def unwritable(bench: Bench) -> None:
