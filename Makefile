@@ -81,7 +81,7 @@ test-unit: ## The tests that need no container
 	@$(RUNNER) test -m 'not docker'
 
 test-crash: ## Every process killed at every point of a run, and 100 random kills: an hour or two; SEED=n replays
-	@$(RUNNER) test tests/crash $(if $(SEED),--seed=$(SEED))
+	@sh tests/crash/with_engine.sh $(RUNNER) test tests/crash $(if $(SEED),--seed=$(SEED))
 
 lint: ## Check style and shell scripts; changes nothing
 	@$(RUNNER) lint

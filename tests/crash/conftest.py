@@ -10,6 +10,7 @@ SIGNS = {"passed": "ok", "failed": "FAILED", "skipped": "-"}
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=20261125, help="of the random kills; the same one gives the same ones")
+    parser.addoption("--kills", type=int, default=100, help="how many random kills")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -11,7 +11,6 @@ from tests.killing import VICTIMS, Begun, Result, forget, left_behind, name_mode
 
 pytestmark = pytest.mark.docker
 
-KILLS = 100
 IN_A_ROW = 4  # kills before a run from nothing, published under another name: else nothing would be left to kill
 
 
@@ -40,7 +39,7 @@ def test_a_hundred_kills_in_a_row_change_nothing(
 ) -> None:
     """After all of them one run gives the same outputs, dvc.lock and registry; no model is registered twice."""
     clone, expected = undisturbed
-    seed = request.config.getoption("seed")
+    seed, kills = request.config.getoption("seed"), request.config.getoption("kills")
     record_property("seed", seed)
     forget(clone)
     began = time.monotonic()
@@ -54,7 +53,7 @@ def test_a_hundred_kills_in_a_row_change_nothing(
             forget(clone)
         done += kill(clone, victim, share * whole)
         print(f"{done}: {victim} at {share * whole:.2f} s of {whole:.1f} s", flush=True)
-        if done == KILLS:
+        if done == kills:
             break
     record_property("kills", done)
     record_property("seconds", round(time.monotonic() - began))
