@@ -33,18 +33,19 @@ def reproduce(targets: list[str]) -> list[str]:
     LOG.parent.mkdir(parents=True, exist_ok=True)
     ran: list[str] = []
     since = datetime.now(UTC)
+    tries = TRIES
     with LOG.open("w") as log:
-        for left in reversed(range(TRIES)):
+        while True:
             code, printed = dvc_repro(targets, log)
             ran += [match[1] for line in printed if (match := re.match(r"Running stage '(.+)':", line))]
             if not code:
                 return list(dict.fromkeys(ran))
-            stage = ran[-1] if ran else ""
-            if not (left and is_transient(printed)):
+            tries -= 1
+            if not (tries and is_transient(printed)):
+                stage = ran[-1] if ran else ""
                 raise UserError(killed(code) or why_it_failed(printed, stage, starved=ran_out_of_memory(stage, since)))
             print("the Docker engine did not answer as it should: trying again ...", flush=True)
             time.sleep(2)
-    raise AssertionError("the last try returns or raises")
 
 
 def dvc_repro(targets: list[str], log: TextIO) -> tuple[int, list[str]]:
