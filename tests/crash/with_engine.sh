@@ -29,7 +29,8 @@ watch() {
         if [ -e "$folder/kill" ]; then kill -9 "$engine"; restart; fi
         sleep 0.1
     done
-    docker --host "unix://$folder/docker.sock" ps --all --quiet | xargs -r docker --host "unix://$folder/docker.sock" rm -f
+    export DOCKER_HOST="unix://$folder/docker.sock"
+    docker ps --all --quiet | xargs -r docker rm -f > /dev/null
     kill "$engine"
     wait "$engine" || true
     umount "$folder/net"
