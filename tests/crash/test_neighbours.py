@@ -20,7 +20,7 @@ def waiting(clone: Clone) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("victim", ["make", "runner", "stage container"])
+@pytest.mark.parametrize("victim", ["make", "docker client of make", "stage container"])
 def test_a_kill_harms_no_other_run(clone_at: Callable[[str], Clone], victim: str) -> None:
     """The other clone's runs end well, and so does the run that waited for the killed one; all give the same."""
     one, other = (clone_at(f"{name} {victim}") for name in ("one", "other"))
