@@ -65,8 +65,9 @@ lineage: ## From VERSION= to its run, commit, images, params and each data file'
 compare: ## Versions A= and B= side by side
 reproduce: ## Run VERSION='s code again, and compare each output
 
+export WHY
 models promote rollback lineage compare reproduce:
-	@$(RUNNER) $@ "model=$(MODEL)" "version=$(or $(VERSION),$(ALIAS))" "a=$(A)" "b=$(B)" "why=$(WHY)"
+	@$(RUNNER) $@ "model=$(MODEL)" "version=$(or $(VERSION),$(ALIAS))" "a=$(A)" "b=$(B)" "why=$$WHY"
 
 ##@ Set up (make run does it by itself)
 
@@ -91,6 +92,9 @@ test: ## All tests, on the real engine
 
 test-unit: ## The tests that need no container
 	@$(RUNNER) test -m 'not docker'
+
+test-crash: ## Every process killed at every point of a run, and 100 random kills: an hour or two; SEED=n replays
+	@sh tests/crash/with_engine.sh $(RUNNER) test tests/crash $(if $(SEED),--seed=$(SEED))
 
 lint: ## Check style and shell scripts; changes nothing
 	@$(RUNNER) lint

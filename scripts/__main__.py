@@ -6,8 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts import environment, remote, setup_env
+from scripts import clone_lock, environment, heal, remote, setup_env, signals
 from scripts.project import ROOT, UserError
+
+ONE_AT_A_TIME = {"run", "push", "pull", "clean", "promote", "rollback", "reproduce"}
+"""The verbs that change outputs or production, run stages, or hold DVC's own locks."""
 
 
 def in_a_runner_that_sees(folder: str, arguments: list[str]) -> int:
@@ -21,7 +24,18 @@ def in_a_runner_that_sees(folder: str, arguments: list[str]) -> int:
     return code
 
 
+def call(verb: str, arguments: list[str]) -> int:
+    """Calls a verb's module, where it must be under the lock and after healing; its exit code."""
+    module = importlib.import_module(f"scripts.{verb}")
+    if verb not in ONE_AT_A_TIME:
+        return module.main(arguments) or 0
+    with clone_lock.held(f"make {verb}") as ended_well:
+        heal.heal(ended_well=ended_well)
+        return module.main(arguments) or 0
+
+
 def main(arguments: list[str]) -> int:
+    signals.raise_stopped()
     os.chdir(ROOT)
     Path(os.environ["HOME"]).mkdir(parents=True, exist_ok=True)
     verb, *rest = arguments
@@ -33,13 +47,14 @@ def main(arguments: list[str]) -> int:
         os.environ.clear()
         os.environ.update(variables)
         remote.configure(variables)
-        return importlib.import_module(f"scripts.{verb}").main(rest) or 0
+        return call(verb, rest)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except signals.Stopped as stopped:
+        hint = f"; nothing is lost: the next 'make {verb}' goes on" if verb in ONE_AT_A_TIME else ""
+        print(f"interrupted by {stopped.name}{hint}", file=sys.stderr)
+        return 128 + stopped.number
 
 
 if __name__ == "__main__":

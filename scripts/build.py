@@ -82,14 +82,19 @@ def ensure(wanted: Mapping[str, images.Image]) -> list[str]:
     base = wanted[images.BASE]
     ids = on_this_machine()
     todo = [image for image in wanted.values() if image.tag not in ids]
-    for image in wanted.values():  # first of all: what is not claimed yet, clean-all in another clone deletes
-        if image not in todo and ids.get(claim(image)) != ids[image.tag]:
-            docker("tag", image.tag, claim(image))
+    claim_present(wanted, ids)  # first of all: what is not claimed yet, clean-all in another clone deletes
     if base in todo:
         build(base, base)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         list(pool.map(lambda image: build(image, base), [image for image in todo if image is not base]))
     return [image.name for image in todo]
+
+
+def claim_present(wanted: Mapping[str, images.Image], ids: Mapping[str, str]) -> None:
+    """Claims those of `wanted` that are on this machine, by `ids`."""
+    for image in wanted.values():
+        if image.tag in ids and ids.get(claim(image)) != ids[image.tag]:
+            docker("tag", image.tag, claim(image))
 
 
 def claim(image: images.Image) -> str:

@@ -7,6 +7,12 @@ CDPATH='' cd -- "$(dirname "$0")/.."
 
 socket=/var/run/docker.sock
 
+# Whether a pid file names a process that is not the program's, or is dead and not reaped yet.
+stale() {
+    pid=$($sudo cat "$1" 2> /dev/null) || return 1
+    ! grep -q "^Name:.$2" "/proc/$pid/status" 2> /dev/null || grep -q '^State:.Z' "/proc/$pid/status"
+}
+
 answers() { docker version > /dev/null 2>&1; }
 if answers; then exit 0; fi
 
@@ -58,11 +64,11 @@ if [ -d /run/systemd/system ]; then
     # shellcheck disable=SC2086
     quietly $sudo systemctl start docker || die "systemd could not start docker: see above"
 else
-    # A killed dockerd leaves its pid file, and refuses to start while any process has that number.
+    # A killed dockerd leaves its pid file and its containerd's, and does not start while any process has that number.
     pidfile=/var/run/docker.pid
-    if [ -f "$pidfile" ] && ! grep -q dockerd "/proc/$(cat "$pidfile")/comm" 2> /dev/null; then
-        $sudo rm -f "$pidfile"
-    fi
+    if stale "$pidfile" dockerd; then $sudo rm -f "$pidfile"; fi
+    pidfile=/var/run/docker/containerd/containerd.pid
+    if stale "$pidfile" containerd; then $sudo rm -f "$pidfile"; fi
     # Not our child: a session of its own, no handle on our output or on the lock.
     # shellcheck disable=SC2016
     $sudo sh -c 'PATH=$PATH:/usr/sbin:/sbin setsid dockerd >> "$0" 2>&1 < /dev/null 9>&- &' "$log"

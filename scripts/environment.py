@@ -18,11 +18,11 @@ from dotenv.parser import parse_stream
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from scripts import images
-from scripts.project import LOCAL, ROOT, UserError
+from scripts.project import LOCAL, ROOT, UserError, may_be_cut_off
 from stagekit import first_fault
 from stages.train.promotion import HIGHER_IS_BETTER
 
-LIMITS = ("MEMORY", "CPUS", "PIDS")
+LIMITS = ("MEMORY", "CPUS", "PIDS", "TIMEOUT")
 LOCAL_MLFLOW = "http://mlflow:5000"
 DAGSHUB_REMOTE = "s3://dvc"
 DAGSHUB = ("DAGSHUB_USER_NAME", "DAGSHUB_TOKEN", "MLFLOW_TRACKING_URI")
@@ -41,6 +41,8 @@ def read_dotenv(path: Path) -> dict[str, str]:
     except UnicodeDecodeError as error:
         line = path.read_bytes().count(b"\n", 0, error.start) + 1
         raise UserError(f"{path.name}, line {line}: it is not UTF-8; expected a text: correct that line") from None
+    if may_be_cut_off(text):
+        raise UserError(f"{path.name} ends within a line; expected a line break after the last one: complete that line")
     for binding in parse_stream(StringIO(text)):
         if binding.error or (binding.key and binding.value is None):
             raise UserError(f"{path.name}, line {binding.original.line}: expected NAME=value; correct that line")
@@ -215,5 +217,7 @@ def load() -> dict[str, str]:
 def for_a_run(params: Mapping[str, Any]) -> dict[str, str]:
     """What a stage that publishes needs beyond `load`: the registry's settings and the commit at hand."""
     commit = subprocess.run(["git", "rev-parse", "--verify", "--quiet", "HEAD"], capture_output=True, text=True)
-    who = os.environ.get("MLFLOW_TRACKING_USERNAME") or os.environ.get("HOST_USER") or "unknown"
-    return {"REGISTRY": registry(params, who), "GIT_COMMIT": commit.stdout.strip() or "none"}
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    if not user or user == os.environ.get("MLFLOW_TRACKING_PASSWORD"):  # DagsHub takes the token as a user's name, too
+        user = os.environ.get("HOST_USER")
+    return {"REGISTRY": registry(params, user or "unknown"), "GIT_COMMIT": commit.stdout.strip() or "none"}

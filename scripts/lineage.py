@@ -44,7 +44,7 @@ def told(model: str, state: State, version: Version, folder: Path) -> Iterator[t
     dagshub = "" if environment.is_local(os.environ) else f"  {site}/commit/{tags.get('git_commit', '')}"
     aliases = "".join(f", {alias}" for alias, number in state.aliases.items() if number == version.number)
     yield "model", f"{model} version {version.number} ({version.stage}{aliases})  {site}/#/models/{model}"
-    yield "file", f"model/model.skops, SHA-256 {tags['model_sha256']}"
+    yield "file", f"model/model.skops, SHA-256 {tags.get('model_sha256', 'unknown')}"
     yield "decision", f"{tags.get('decision', 'none yet')}: {tags.get('reason', '')}"
     yield "run", version.run_id
     yield "commit", f"{tags.get('git_commit', 'unknown')}{dagshub}"

@@ -6,7 +6,7 @@ from pathlib import Path
 COMMANDS = [
     ["ruff", "check", "."],
     ["ruff", "format", "--check", "."],
-    ["shellcheck", "-x", *map(str, sorted(Path("scripts").glob("*.sh"))), ".ci/run"],
+    ["shellcheck", "-x", *map(str, sorted([*Path("scripts").glob("*.sh"), *Path("tests").rglob("*.sh")])), ".ci/run"],
 ]
 
 

@@ -20,7 +20,7 @@ def row(state: State, version: Version) -> tuple[Any, ...]:
         version.number,
         version.stage,
         ", ".join(aliases),
-        record.get("score") or tags.get("test_accuracy", ""),
+        record.get("score", tags.get("test_accuracy")),
         tags.get("test_data_sha256", "")[:8],
         tags.get("git_commit", "")[:8],
         {"true": "yes", "false": "no"}.get(tags.get("git_dirty", ""), ""),

@@ -11,6 +11,12 @@ class UserError(Exception):
     """A mistake that its reader can mend: the text is one sentence of what, found, expected, what to do next."""
 
 
+def may_be_cut_off(text: str) -> bool:
+    """Whether the last line of a file may have lost its end: a value of 100 could have been left as 10."""
+    last = text.rpartition("\n")[2].strip()
+    return bool(last) and not last.startswith("#")
+
+
 def write_if_changed(path: Path, text: str) -> bool:
     """Puts `text` into `path` in one step, unless it holds that already; tells whether it wrote."""
     if path.exists() and path.read_text() == text:

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 from scripts import registered
 from scripts.project import UserError
-from scripts.run import one_at_a_time
 from stages.train import promotion
 
 if TYPE_CHECKING:
@@ -18,21 +17,26 @@ def put(client: "MlflowClient", settings: "Settings", version: int, action: str,
     from stages.train import production
 
     state = production.read(client, settings.model)
+    if registered.is_clear(state):
+        state = production.settle(client, settings)  # records first what was done by hand
     before = promotion.champion(state)
     production.decide_by_person(client, settings, state, version, action, why or f"by 'make {action}'")
-    production.settle(client, settings)
+    now = promotion.champion(production.settle(client, settings))
+    if now != version:
+        raise UserError(
+            f"somebody else put version {now} into production at the same moment; expected one of you: agree"
+        )
     was = f"; version {before} was" if before else ""
     print(f"version {version} of {settings.model} is in production{was}")
 
 
 def main(arguments: list[str]) -> None:
-    with one_at_a_time():
-        given, model, state = registered.ask(arguments)
-        if not given["version"]:
-            raise UserError("VERSION is empty; expected one, as in 'make promote VERSION=3': 'make models' lists them")
-        version = registered.pick(state, given["version"])
-        if promotion.champion(state) == version.number and registered.at_rest(state):
-            print(f"version {version.number} of {model} is in production already")
-            return
-        with registered.registry_of(model) as (client, settings):
-            put(client, settings, version.number, "promote", given["why"])
+    given, model, state = registered.ask(arguments)
+    if not given["version"]:
+        raise UserError("VERSION is empty; expected one, as in 'make promote VERSION=3': 'make models' lists them")
+    version = registered.pick(state, given["version"])
+    if promotion.champion(state) == version.number and registered.at_rest(state):
+        print(f"version {version.number} of {model} is in production already")
+        return
+    with registered.registry_of(model) as (client, settings):
+        put(client, settings, version.number, "promote", given["why"])

@@ -59,8 +59,8 @@ def receipt(model: str, digest: str, lock: str) -> Published | None:
     for version in state.versions:
         tags = version.tags
         if (tags.get("model_sha256"), tags.get("dvc_lock_sha256")) == (digest, lock):
-            number, accuracy = str(version.number), float(tags["test_accuracy"])
-            return Published(model, number, tags["decision"], tags["reason"], accuracy, version.stage, news=False)
+            number, accuracy = str(version.number), _accuracy()
+            return Published(model, number, tags["decision"], tags.get("reason", ""), accuracy, version.stage, False)
     return None
 
 
@@ -97,7 +97,7 @@ def publish_all(used: Snapshot) -> Published:
     try:
         done = receipt(model, sha256(MODEL), lock)
     except promotion.Unclear as error:
-        raise UserError(_not_published(f"{error}; expected one: 'make promote VERSION=...' settles which")) from None
+        raise UserError(_not_published(str(error))) from None
     except (requests.RequestException, ValueError) as error:
         server = os.environ["MLFLOW_TRACKING_URI"]
         raise UserError(_not_published(f"the MLflow server {server} did not answer ({reason(error)})")) from None
@@ -115,8 +115,11 @@ def publish_all(used: Snapshot) -> Published:
             _complete(MlflowClient(), model, outcome.version, outcome.run_id, lock, used)
     except server.RegistryError as error:
         raise UserError(_not_published(str(error))) from None
-    accuracy = json.loads(METADATA.read_text())["metrics"]["test_accuracy"]
-    return Published(model, outcome.version, outcome.stage, outcome.reason, accuracy, outcome.stage, news=True)
+    return Published(model, outcome.version, outcome.stage, outcome.reason, _accuracy(), outcome.now, news=True)
+
+
+def _accuracy() -> float:
+    return json.loads(METADATA.read_text())["metrics"]["test_accuracy"]
 
 
 def _not_published(why: str) -> str:
@@ -170,9 +173,9 @@ def metrics_files(pipeline: Mapping[str, Any]) -> list[Path]:
 def uncommitted() -> bytes:
     """The patch that makes the commit at hand into the code that ran; empty if there is no difference.
 
-    It holds the changes of tracked files, and new files below stages/ and scripts/ alone: what else lies in the clone
-    (a copy of .env, data) must not travel to a server. dvc.yaml and dvc.lock, which a run writes, are artifacts of
-    their own. Raises UserError where git cannot tell.
+    It holds the changes of tracked files, and of new ones the code below stages/ and scripts/ alone: what else lies in
+    the clone (a copy of .env, data, a token) must not travel to a server, nor what somebody typed into .env.example.
+    dvc.yaml and dvc.lock, which a run writes, are artifacts of their own. Raises UserError where git cannot tell.
     """
     head = git("rev-parse", "--verify", "--quiet", "HEAD", may_fail=True).strip() or EMPTY_TREE
     objects = git("rev-parse", "--path-format=absolute", "--git-path", "objects").strip()
@@ -185,9 +188,12 @@ def uncommitted() -> bytes:
         }
         git("read-tree", head, **aside)
         git("add", "--update", **aside)
-        git("add", "--", "stages", "scripts", **aside)
-        written_by_a_run = (":(exclude)dvc.yaml", ":(exclude)dvc.lock")
-        return git("diff", "--cached", "--binary", head, "--", ".", *written_by_a_run, **aside).encode("utf-8", TEXT)
+        new = git("ls-files", "-z", "--others", "--exclude-standard", "--", "stages", "scripts", **aside).split("\0")
+        if code := [name for name in new if images.allowed(Path(name)) or name.endswith((".py", ".sh"))]:
+            git("add", "--", *code, **aside)
+        left_out = (":(exclude)dvc.yaml", ":(exclude)dvc.lock", ":(exclude).env.example")
+        whole = ("--binary", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/")
+        return git("diff", "--cached", *whole, head, "--", ".", *left_out, **aside).encode("utf-8", TEXT)
 
 
 TEXT = "surrogateescape"
@@ -199,7 +205,7 @@ def git(*arguments: str, may_fail: bool = False, **environ: str) -> str:
     done = subprocess.run(["git", *arguments], env=os.environ | environ, capture_output=True, text=True, errors=TEXT)
     if done.returncode and not may_fail:
         raise UserError(
-            f"git cannot tell what is not committed ('git {arguments[0]}': {' '.join(done.stderr.split())[:300]}); "
-            "expected a whole repository: mend it and run again"
+            f"'git {' '.join(arguments)[:80]}' failed: {' '.join(done.stderr.split())[:300]}; expected a whole "
+            "repository, in which git can tell what is not committed: mend it and run again"
         )
     return done.stdout

@@ -69,6 +69,10 @@ def ask(arguments: list[str]) -> tuple[dict[str, str], str, promotion.State]:
         services.wait()
     try:
         state = read(model)
+        if state:
+            promotion.promotions(state)  # whether all records can be read
+    except promotion.Unclear as error:
+        raise UserError(str(error)) from None
     except (requests.RequestException, ValueError) as error:
         server = os.environ["MLFLOW_TRACKING_URI"]
         raise UserError(f"the MLflow server {server} did not answer ({reason(error)}); ask 'make doctor'") from None
@@ -79,7 +83,7 @@ def ask(arguments: list[str]) -> tuple[dict[str, str], str, promotion.State]:
 
 def pick(state: promotion.State, which: str) -> promotion.Version:
     """The version that a number or an alias names. Raises UserError where none does."""
-    number = int(which) if which.isdigit() else state.aliases.get(which)
+    number = int(which) if which.isdecimal() else state.aliases.get(which)
     found = state.version(number) if number else None
     if found is None:
         numbers = ", ".join(str(version.number) for version in state.versions)
@@ -128,7 +132,13 @@ def fetch(version: promotion.Version, path: str, folder: str | Path) -> Path | N
 
 def at_rest(state: promotion.State) -> bool:
     """Whether stages and aliases follow the records, and every version is decided on."""
+    return is_clear(state) and promotion.next_step(state) is None
+
+
+def is_clear(state: promotion.State) -> bool:
+    """Whether stages and alias name one version."""
     try:
-        return promotion.next_step(state) is None
+        promotion.next_step(state)
     except promotion.Unclear:
         return False
+    return True

@@ -19,12 +19,11 @@ from dvc.repo import Repo
 from tabulate import tabulate
 
 import skops_model
-from scripts import build, images, publish, registered
-from scripts.docker import docker
+from scripts import build, environment, heal, images, publish, registered
 from scripts.lineage import files
 from scripts.project import LOCAL, ROOT, UserError
 from scripts.publish import PATCH, git
-from scripts.run import one_at_a_time, why_it_failed
+from scripts.run import why_it_failed
 from stagekit import rounded, sha256
 from stages.train.promotion import HIGHER_IS_BETTER, Version
 from stages.train.scoring import HeldOut
@@ -58,7 +57,7 @@ def worktree(version: Version, recorded: Path) -> Iterator[Path]:
     if subprocess.run(["git", "cat-file", "-e", f"{commit}^{{commit}}"], capture_output=True).returncode:
         raise UserError(f"version {version.number} is of commit {commit}, which is not here; expected it: 'git fetch'")
     try:
-        git("worktree", "add", "--quiet", "--detach", str(tree), commit)
+        git("-c", "core.hooksPath=/dev/null", "worktree", "add", "--quiet", "--detach", str(tree), commit)
         if version.tags.get("git_dirty") == "true":
             git("-C", str(tree), "apply", "--whitespace=nowarn", str(recorded / PATCH))
         for name in ("dvc.yaml", "params.yaml"):
@@ -70,9 +69,14 @@ def worktree(version: Version, recorded: Path) -> Iterator[Path]:
 
 
 def remove() -> None:
-    """Deletes the worktree, also one that a killed call left."""
+    """Deletes the worktree, also one that a killed call left.
+
+    Only ours: to this container the user's own worktrees look as if they were gone, and 'prune' would delete them.
+    """
+    for line in git("worktree", "list", "--porcelain").splitlines():
+        if line.startswith(f"worktree {FOLDER}/"):
+            git("worktree", "remove", "--force", "--force", line.removeprefix("worktree "), may_fail=True)
     shutil.rmtree(FOLDER, ignore_errors=True)
-    git("worktree", "prune")
 
 
 def give_inputs(tree: Path, lock: Mapping[str, Any]) -> None:
@@ -81,13 +85,18 @@ def give_inputs(tree: Path, lock: Mapping[str, Any]) -> None:
         for path, (made_by, digest) in files(lock).items():
             if made_by != "given":
                 continue
-            kept = kept_copy(repo, digest)
-            source = next((file for file in (ROOT / path, kept) if file.is_file() and md5(file) == digest), None)
+            if (ROOT / path).is_dir() and not (tree / path).exists():
+                shutil.copytree(ROOT / path, tree / path)
+            if (tree / path).is_dir():
+                continue  # compared with the rest
+            places = (tree / path, ROOT / path, kept_copy(repo, digest))
+            source = next((file for file in places if file.is_file() and md5(file) == digest), None)
             if source is None:
                 found = f"has the MD5 {md5(ROOT / path)}" if (ROOT / path).is_file() else "is missing"
                 raise UserError(f"{path} {found}; expected the file of MD5 {digest} that the version was made from")
             (tree / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, tree / path)
+            if source != tree / path:
+                shutil.copy(source, tree / path)
 
 
 def md5(path: Path) -> str:
@@ -100,7 +109,7 @@ def md5(path: Path) -> str:
 
 @contextmanager
 def images_of(tree: Path, recorded: Path) -> Iterator[None]:
-    """Builds the images of `tree`; those that were not here before are gone when the block ends.
+    """Builds the images of `tree`; those that were not here before, and no other clone uses, are gone when it ends.
 
     Raises UserError where they are not the recorded ones.
     """
@@ -114,31 +123,53 @@ def images_of(tree: Path, recorded: Path) -> Iterator[None]:
         made = wanted[name].tag if name in wanted else "none"
         if made != tag:
             raise UserError(f"the image of {name} was {tag}, and its commit and patch make {made}; expected the same")
-    built = build.ensure(wanted)
+    before = build.on_this_machine()
     try:
+        build.ensure(wanted)
         yield
     finally:
-        for name in built:
-            docker("image", "rm", wanted[name].tag, build.claim(wanted[name]))
+        present = images.load()
+        build.claim_present(present, build.on_this_machine())
+        for image in wanted.values():
+            if image.tag not in before:
+                forget(image, claimed=image.tag == present[image.name].tag if image.name in present else False)
+
+
+def forget(image: images.Image, *, claimed: bool) -> None:
+    """Deletes an image, unless this clone (`claimed`) or another one uses it."""
+    if not claimed and build.claim(image) in build.on_this_machine():
+        subprocess.run(["docker", "image", "rm", build.claim(image)], capture_output=True)
+    tags = subprocess.run(
+        ["docker", "image", "inspect", "--format", "{{.RepoTags}}", image.tag], capture_output=True, text=True
+    )
+    if "stages/clone-" not in tags.stdout:
+        subprocess.run(["docker", "image", "rm", image.tag], capture_output=True)
 
 
 def python_of(tree: Path) -> str:
     """The Python image that the stages of `tree` start from."""
     lines = (tree / "stages" / images.BASE / "Dockerfile").read_text().splitlines()
-    return next(line.partition("=")[2] for line in lines if line.startswith("ARG PYTHON_IMAGE="))
+    return next((line.partition("=")[2] for line in lines if line.startswith("ARG PYTHON_IMAGE=")), "none")
 
 
 def run_stages(tree: Path) -> None:
     """Runs every stage in `tree`, without any cache. Raises UserError where one fails."""
     environ = {name: value for name, value in os.environ.items() if name not in SILENT}
     environ["DVC_SITE_CACHE_DIR"] = str(FOLDER / "site-cache")
+    environ |= environment.limits(os.environ, images.stage_names(tree / "stages"))
     LOG.parent.mkdir(parents=True, exist_ok=True)
-    with LOG.open("w") as log:
-        done = subprocess.run(["dvc", "repro", "--force"], cwd=tree, env=environ, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        with LOG.open("w") as log:
+            command = ["dvc", "repro", "--force"]
+            done = subprocess.run(command, cwd=tree, env=environ, stdout=log, stderr=subprocess.STDOUT)
+    finally:
+        heal.stop_stages()  # an interrupt leaves the one that was running
     if done.returncode:
         printed = LOG.read_text(errors="replace").splitlines()
         stage = [line.split("'")[1] for line in printed if line.startswith("Running stage '")][-1:]
-        raise UserError(f"it did not run again: {why_it_failed(printed, ''.join(stage))} ({LOG.relative_to(ROOT)})")
+        raise UserError(
+            f"it did not run again: {why_it_failed(printed, ''.join(stage), starved=False)} ({LOG.relative_to(ROOT)})"
+        )
 
 
 # --- compare
@@ -148,11 +179,9 @@ def compare_outputs(before: Mapping[str, Any], tree: Path) -> Iterator[Line]:
     """Each file that the stages made, against dvc.lock's record; and the copies of it that this clone has."""
     after = files(yaml.safe_load((tree / "dvc.lock").read_text()))
     with Repo(str(ROOT)) as repo:
-        for path, (made_by, digest) in files(before).items():
-            if made_by == "given":
-                continue
+        for path, (_, digest) in files(before).items():
             kept = kept_copy(repo, digest)
-            whole = kept.is_file() and md5(kept) == digest
+            whole = kept.is_file() and md5(kept) == digest.removesuffix(".dir")
             now = after[path][1] if path in after else "none"
             if now == digest:
                 yield Line(path, IDENTICAL)
@@ -197,11 +226,17 @@ def compare_metrics(
 ) -> Iterator[Line]:
     """Each metric of the run and each score of the version, against what the stages measured now."""
     measured = publish.measured(pipeline, tree)
-    told = {f"metric {name}": (recorded.get(name), value) for name, value in measured.items()}
-    told |= {f"tag {name}": (float(tags[name]), measured[name]) for name in HIGHER_IS_BETTER if name in tags}
+    told: dict[str, tuple[float | None, float | None]] = {
+        f"metric {name}": (recorded.get(name), measured.get(name)) for name in dict.fromkeys([*measured, *recorded])
+    }
+    told |= {
+        f"tag {name}": (float(tags[name]), measured[name])
+        for name in HIGHER_IS_BETTER
+        if name in tags and name in measured
+    }
     for what, (before, now) in told.items():
-        if before is None:
-            yield Line(what, f"differs: {now:g}, nothing recorded")
+        if before is None or now is None:
+            yield Line(what, "differs: nothing recorded" if before is None else "differs: not measured now")
         elif rounded(float(before)) == rounded(float(now)):
             yield Line(what, IDENTICAL if before == now else EQUAL)
         else:
@@ -232,24 +267,23 @@ def verdict(lines: list[Line]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    with one_at_a_time():
-        given, model, state = registered.ask(arguments)
-        version = registered.pick(state, given["version"])
-        with registered.pipeline_of(version) as recorded, worktree(version, recorded) as tree:
-            lock = yaml.safe_load((recorded / "dvc.lock").read_text())
-            pipeline = yaml.safe_load((recorded / "dvc.yaml").read_text())
-            give_inputs(tree, lock)
-            with images_of(tree, recorded):
-                print(f"running {', '.join(pipeline['stages'])} of version {version.number} again ...", flush=True)
-                run_stages(tree)
-            with registered.registry_of(model) as (client, _):
-                metrics = client.get_run(version.run_id).data.metrics
-            file = registered.fetch(version, MODEL_FILE, recorded)
-            lines = [
-                *compare_outputs(lock, tree),
-                *compare_model(file, version.tags, tree),
-                *compare_metrics(metrics, version.tags, tree, pipeline),
-            ]
+    given, model, state = registered.ask(arguments)
+    version = registered.pick(state, given["version"])
+    with registered.pipeline_of(version) as recorded, worktree(version, recorded) as tree:
+        lock = yaml.safe_load((recorded / "dvc.lock").read_text())
+        pipeline = yaml.safe_load((recorded / "dvc.yaml").read_text())
+        give_inputs(tree, lock)
+        with images_of(tree, recorded):
+            print(f"running {', '.join(pipeline['stages'])} of version {version.number} again ...", flush=True)
+            run_stages(tree)
+        with registered.registry_of(model) as (client, _):
+            metrics = client.get_run(version.run_id).data.metrics
+        file = registered.fetch(version, MODEL_FILE, recorded)
+        lines = [
+            *compare_outputs(lock, tree),
+            *compare_model(file, version.tags, tree),
+            *compare_metrics(metrics, version.tags, tree, pipeline),
+        ]
     print(tabulate(lines, ("", "made again"), disable_numparse=True))
     print(f"\nversion {version.number} of {model}: {verdict(lines)}")
     return 0 if verdict(lines) != "differs" else 1

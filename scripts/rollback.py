@@ -3,7 +3,6 @@
 from scripts import registered
 from scripts.project import UserError
 from scripts.promote import put
-from scripts.run import one_at_a_time
 from stages.train import promotion
 from stages.train.promotion import State
 
@@ -23,8 +22,7 @@ def target(state: State, which: str) -> int:
 def main(arguments: list[str]) -> None:
     from stages.train import production
 
-    with one_at_a_time():
-        given, model, _ = registered.ask(arguments)
-        with registered.registry_of(model) as (client, settings):
-            state = production.settle(client, settings)  # records what was done by hand, so that this is what is undone
-            put(client, settings, target(state, given["version"]), "rollback", given["why"])
+    given, model, _ = registered.ask(arguments)
+    with registered.registry_of(model) as (client, settings):
+        state = production.settle(client, settings)  # records what was done by hand, so that this is what is undone
+        put(client, settings, target(state, given["version"]), "rollback", given["why"])

@@ -73,9 +73,9 @@ verb=${1:-}
 set -- "$runner_image" python -m scripts "$@"
 # What the shell's environment says goes along by name: settings (.env.example lists them) and what builds need.
 settings=$(sed -n 's/^#* *\([A-Z][A-Z0-9_]*\)=.*/\1/p' .env.example)
-limits=$(env | sed -nE 's/^([A-Z][A-Z0-9_]*_(MEMORY|CPUS|PIDS))=.*/\1/p') # of one stage: TRAIN_MEMORY
+limits=$(env | sed -nE 's/^([A-Z][A-Z0-9_]*_(MEMORY|CPUS|PIDS|TIMEOUT))=.*/\1/p') # of one stage: TRAIN_MEMORY
 for name in $settings $limits PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST \
-    HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy CI TERM; do
+    HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy CI TERM WAIT; do
     if printenv "$name" > /dev/null; then set -- --env "$name" "$@"; fi
 done
 # A folder outside the clone that a verb needs (a DVC remote), at its own path as well.
@@ -95,8 +95,22 @@ if [ -f .git/objects/info/alternates ]; then
         set -- --mount "type=bind,src=$objects,dst=$objects,readonly" "$@"
     done < .git/objects/info/alternates
 fi
+# For tests that kill: the name of a function at which a process stops (tests/stop).
+if [ -n "${STOP_AT:-}" ]; then set -- --env STOP_AT --env "PYTHONPATH=$project/tests/stop:$project/stages/base" "$@"; fi
+# A run's input is a pipe that only we hold: with make, or with the docker client, it ends, and then the run stops.
+if [ "$verb" = run ]; then
+    make=$PPID
+    pipe=$(mktemp -u)
+    mkfifo "$pipe"
+    (
+        exec > "$pipe" 2> /dev/null
+        while kill -0 "$make" && kill -0 "$$"; do sleep 1; done
+    ) &
+    exec < "$pipe"
+    rm -f "$pipe"
+    set -- --interactive --env LIFELINE=1 "$@"
 # Docker refuses a terminal for input that is piped in: 'echo dvc dag | make shell'.
-if [ -t 0 ] && [ -t 1 ]; then set -- --interactive --tty "$@"
+elif [ -t 0 ] && [ -t 1 ]; then set -- --interactive --tty "$@"
 elif [ "$verb" = shell ]; then set -- --interactive "$@"
 elif [ -t 1 ]; then set -- --tty "$@"; fi
 exec docker run --rm --init --pull never --user "$owner" --group-add "$group" \

@@ -6,7 +6,7 @@ import time
 
 import requests
 
-from scripts import environment
+from scripts import database, environment
 from scripts.docker import docker, of_this_clone
 from scripts.project import LOCAL, UserError
 
@@ -27,6 +27,7 @@ def start(*, even_if_it_answers: bool = False) -> None:
     if answers() and not even_if_it_answers:
         return
     (LOCAL / "mlflow").mkdir(parents=True, exist_ok=True)
+    database.check()
     print("starting the local MLflow server ...", flush=True)
     done = subprocess.run(["docker", "compose", "up", "--detach", "--quiet-pull"], capture_output=True, text=True)
     if done.returncode:

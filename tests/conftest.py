@@ -14,6 +14,8 @@ import pytest
 
 from scripts.project import ROOT
 
+pytest.register_assert_rewrite("tests.killing")
+
 Make = subprocess.CompletedProcess[str]
 
 
@@ -104,7 +106,7 @@ def owner_of(path: Path) -> tuple[int, int]:
 
 def with_probe(docker_run: str, code: str) -> str:
     """A `docker run` of dvc.yaml, options and image word for word, that runs Python code in place of the stage."""
-    options, image = re.fullmatch(r"(docker run .*?)(stages/[\w-]+:\w+) .*", docker_run, re.DOTALL).groups()
+    options, image = re.fullmatch(r"(timeout .*?docker run .*?)(stages/[\w-]+:\w+) .*", docker_run, re.DOTALL).groups()
     return f"{options}--entrypoint python {image} -c {shlex.quote(code)}"
 
 

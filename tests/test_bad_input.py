@@ -184,6 +184,12 @@ def anew(bench: Bench) -> None:
         path.unlink()
 
 
+def undeclared(bench: Bench) -> None:
+    """preprocess reads a file that its block does not name."""
+    main = "def main(args: PreprocessArgs) -> None:\n"
+    bench.clone.edit("stages/preprocess/preprocess.py", main, f"{main}    open('data/raw/more.csv')\n")
+
+
 def unwritable(bench: Bench) -> None:
     anew(bench)
     (bench.clone.path / PROCESSED).chmod(0o555)
@@ -234,6 +240,10 @@ CASES = [
     Case(
         "params: empty", content("params.yaml", lambda data: b""), "setup-dvc",
         "error: params.yaml is empty; expected sections of 'key: value': correct it",
+    ),
+    Case(
+        "params: cut off", content("params.yaml", lambda data: data.rstrip()), "setup-dvc",
+        "error: params.yaml ends within a line; expected a line break after the last one: complete that line",
     ),
     Case(
         "params: a key twice", params("sha256: null", "sha256: null\n  source: bundled"), "setup-dvc",
@@ -360,6 +370,10 @@ CASES = [
         re.compile(r"error: \.env, line \d+: expected NAME=value; correct that line"),
     ),
     Case(
+        ".env: cut off", content(".env", lambda data: data.rstrip()), "setup-dvc",
+        "error: .env ends within a line; expected a line break after the last one: complete that line",
+    ),
+    Case(
         ".env: not UTF-8", dotenv("DAGSHUB_USER_NAME=Ren\xe9"), "setup-dvc",
         re.compile(r"error: \.env, line \d+: it is not UTF-8; expected a text: correct that line"),
     ),
@@ -379,9 +393,19 @@ CASES = [
     ),
     in_a_stage(
         "limit: killed for memory", anew, "run-preprocess",
-        "error: stage preprocess was killed, most likely for more memory than 20m: set PREPROCESS_MEMORY in .env; "
+        "error: stage preprocess was killed for more memory than 20m: set PREPROCESS_MEMORY in .env; "
         f"{LOG}",
         PREPROCESS_MEMORY="20m",
+    ),
+    in_a_stage(
+        "limit: took too long", anew, "run-preprocess",
+        f"error: stage preprocess took longer than 0.1: set PREPROCESS_TIMEOUT in .env; {LOG}",
+        PREPROCESS_TIMEOUT="0.1",
+    ),
+    in_a_stage(
+        "a file that is not declared", undeclared, "run-preprocess",
+        "error: preprocess: data/raw/more.csv is not there; stages see only what they declare: add it to the inputs of "
+        "its block in dvc.yaml.template",
     ),
     # --- a URL
     in_a_stage(
@@ -480,7 +504,6 @@ CASES = [
     Case(
         "lock: in conflict", edit("dvc.lock", "  preprocess:", "<<<<<<< HEAD\n  preprocess:"), "run-ingest", DAMAGED,
     ),
-    Case("lock: cut off", content("dvc.lock", lambda data: data[: data.index(b"- path:") + 7]), "run-ingest", DAMAGED),
 ]  # fmt: skip
 
 

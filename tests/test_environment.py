@@ -53,15 +53,15 @@ def test_the_shell_goes_before_dotenv_and_that_before_the_example(load):
     """A setting is the shell's, or else .env's, or else .env.example's."""
     default = environment.read_dotenv(ROOT / ".env.example")["MLFLOW_PORT"]
     assert load()["MLFLOW_PORT"] == default
-    assert load("MLFLOW_PORT=6000")["MLFLOW_PORT"] == "6000"
-    assert load("MLFLOW_PORT=6000", MLFLOW_PORT="7000")["MLFLOW_PORT"] == "7000"
+    assert load("MLFLOW_PORT=6000\n")["MLFLOW_PORT"] == "6000"
+    assert load("MLFLOW_PORT=6000\n", MLFLOW_PORT="7000")["MLFLOW_PORT"] == "7000"
 
 
 def test_an_empty_setting_counts_as_none(load):
     """An empty value, in the shell or in .env, leaves the word to the next in line; one empty everywhere is unset."""
     default = environment.read_dotenv(ROOT / ".env.example")["MLFLOW_PORT"]
     assert load("MLFLOW_PORT=\nDVC_REMOTE_URL=\n")["MLFLOW_PORT"] == default
-    settled = load("MLFLOW_PORT=6000", MLFLOW_PORT="", DVC_REMOTE_URL="", TRAIN_MEMORY="")
+    settled = load("MLFLOW_PORT=6000\n", MLFLOW_PORT="", DVC_REMOTE_URL="", TRAIN_MEMORY="")
     assert settled["MLFLOW_PORT"] == "6000" and "DVC_REMOTE_URL" not in settled
     assert settled["TRAIN_MEMORY"] == settled["STAGE_MEMORY"]
 
@@ -83,13 +83,13 @@ def test_a_project_without_dotenv_has_the_defaults(load, tmp_path):
 )
 def test_a_misspelt_variable_is_refused_with_a_suggestion(load, wrong, meant):
     """A variable of .env that nothing reads is refused with its name and the name that was meant, not its value."""
-    message = refusal(load, f"{wrong}={TOKEN}")
+    message = refusal(load, f"{wrong}={TOKEN}\n")
     assert wrong in message and f"did you mean {meant}" in message and TOKEN not in message
 
 
 def test_a_variable_of_no_use_is_refused_without_a_guess(load):
     """A variable that resembles none is refused with the advice to remove it."""
-    message = refusal(load, "QWXZ=1")
+    message = refusal(load, "QWXZ=1\n")
     assert "QWXZ" in message and "remove it" in message
 
 
@@ -113,10 +113,10 @@ def test_a_variable_of_no_use_is_refused_without_a_guess(load):
         ("grün", "grün"),
     ],
 )
-@pytest.mark.parametrize("end", ["\n", "\r\n", ""], ids=["LF", "CRLF", "no line end"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
 def test_a_value_arrives_as_it_is_written(load, written, value, end):
     """#, quotes, $, spaces and backslashes in a value survive, whatever the line ends are."""
-    settled = load(f"# mine{end or chr(10)}STAGE_CPUS=2{end or chr(10)}MLFLOW_TRACKING_PASSWORD={written}{end}")
+    settled = load(f"# mine{end}STAGE_CPUS=2{end}MLFLOW_TRACKING_PASSWORD={written}{end}")
     assert settled["MLFLOW_TRACKING_PASSWORD"] == value
     assert settled["STAGE_CPUS"] == "2"
 
@@ -124,6 +124,12 @@ def test_a_value_arrives_as_it_is_written(load, written, value, end):
 def test_a_dotenv_with_a_byte_order_mark_is_read(load):
     """A .env that Windows' editor saved, with a byte order mark, means the same."""
     assert load("\ufeffMLFLOW_PORT=6000\n")["MLFLOW_PORT"] == "6000"
+
+
+def test_a_dotenv_that_may_be_cut_off_is_refused(load):
+    """A value in a last line without its end could be half of one; a comment could not."""
+    assert refusal(load, "STAGE_PIDS=2").startswith(".env ends within a line; expected a line break after the last one")
+    assert load("STAGE_PIDS=25\n# the en")["STAGE_PIDS"] == "25"
 
 
 @pytest.mark.parametrize("line", ["MLFLOW_PORT: 6000", "MLFLOW_PORT 6000", "MLFLOW_PORT"])

@@ -212,7 +212,9 @@ def test_a_second_run_in_the_same_clone_is_refused(two: tuple[list[Clone], list[
     printed = first.communicate()[0]
     assert second.returncode == 2
     assert re.fullmatch(
-        r"error: another run of this clone is going on since [\d-]+ [\d:]+; wait for its end\nmake: .*\n", second.stdout
+        r"error: make run is going on in this clone since [\d-]+ [\d:]+; expected its end first: wait for it, or call "
+        r"with WAIT=1\nmake: .*\n",
+        second.stdout,
     )
     assert first.returncode == 0, printed
     assert "ran train, evaluate" in printed

@@ -5,6 +5,7 @@ the stage.
 """
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -179,3 +180,43 @@ def test_it_is_off_the_network(stage: str, probed: dict[str, dict[str, Any]]) ->
     found = probed[stage]
     online = bool(found["routes"]) or found["interfaces"] != ["lo"]
     assert online == (stage in ONLINE), (found["interfaces"], found["routes"])
+
+
+REACH = """
+import json, socket
+def reached(address):
+    try:
+        socket.create_connection((address, 5000), timeout=5).close()
+    except OSError:
+        return False
+    return True
+print("REACHED", json.dumps([address for address in {addresses} if reached(address)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def reached(started: tuple[Clone, Make]) -> dict[str, set[str]]:
+    """By stage, which of this machine's addresses answered it: the clone's MLflow server, one on another network, the
+    host's on both networks."""
+    clone = started[0]
+    server = ["docker", "run", "--rm", "--detach", "--label", clone.label, os.environ["RUNNER_IMAGE"]]
+    server += ["python", "-m", "http.server", "5000"]
+    other = subprocess.check_output(server, text=True).strip()
+    try:
+        (mlflow,) = clone.docker("container", "ls", "--quiet", "--filter", "label=com.docker.compose.service=mlflow")
+        format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.Gateway}}{{end}}"
+        names = dict.fromkeys(["mlflow", "host", "other", "host by the other"])
+        found = subprocess.check_output(["docker", "inspect", "--format", format, mlflow, other], text=True).split()
+        code = REACH.replace("{addresses}", json.dumps(found))
+        typed = "\n".join(with_probe(stage["cmd"][-1], code) for stage in STAGES.values())
+        printed = clone.make("shell", stdin=typed).stdout
+    finally:
+        subprocess.run(["docker", "kill", other], stdout=subprocess.DEVNULL)
+    name_of = dict(zip(found, names, strict=True))
+    lines = [json.loads(line.removeprefix("REACHED ")) for line in printed.splitlines() if line.startswith("REACHED ")]
+    return {stage: {name_of[address] for address in line} for stage, line in zip(STAGES, lines, strict=True)}
+
+
+def test_it_reaches_no_container_and_no_host(stage: str, reached: dict[str, set[str]]) -> None:
+    """A stage reaches neither a container of the project nor the host; the one that publishes reaches MLflow alone."""
+    assert reached[stage] == ({"mlflow"} if stage in ONLINE else set())

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -87,10 +88,18 @@ def first_fault(error: ValidationError) -> str:
 def run[A: Args](main: Callable[[A], None], args: type[A]) -> None:
     """Parses the command line, calls `main` and exits as the stage contract says."""
     logging.basicConfig(format=f"%(asctime)s {STAGE}: %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is half written is deleted
     try:
         main(parse(args, sys.argv[1:]))
     except BadInput as error:
         problem = str(error)
+    except FileNotFoundError as error:
+        if str(error.filename).endswith(".part"):  # what `writing` was to write: ours, not the user's
+            raise
+        problem = (
+            f"{error.filename} is not there; stages see only what they declare: add it to the inputs of its block "
+        )
+        problem += "in dvc.yaml.template"
     except OSError as error:
         # What the machine lacks is said in a line as well; any other error of the system is a crash.
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT):

@@ -140,9 +140,21 @@ def test_full_disk_exits_2_with_one_line(monkeypatch, capsys):
     assert "No space left on device" in said and said.count("\n") == 1
 
 
+def test_a_file_that_was_not_declared_is_named(monkeypatch, capsys):
+    """A stage that misses a file says in one line which, and that stages see only what they declare."""
+    code, said = exit_of(monkeypatch, capsys, lambda args: Path("data/other.csv").read_text(), "--eggs", "3")
+    assert code == 2
+    assert "data/other.csv is not there; stages see only what they declare: add it to the inputs" in said
+    assert said.count("\n") == 1
+
+
+def write_nothing(args):
+    with stagekit.writing(Path("/tmp/never")):
+        pass
+
+
 @pytest.mark.parametrize(
-    ("main", "crash"),
-    [(lambda args: 1 / 0, ZeroDivisionError), (lambda args: Path("/no/such/file").read_text(), FileNotFoundError)],
+    ("main", "crash"), [(lambda args: 1 / 0, ZeroDivisionError), (write_nothing, FileNotFoundError)]
 )
 def test_a_crash_stays_a_crash(monkeypatch, main, crash):
     """What is no bad input goes through with its traceback."""

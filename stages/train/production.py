@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -23,6 +24,8 @@ from stages.train.server import RegistryError, Settings, artifact, read, run_of
 
 MODEL_FILE = "model/model.skops"
 """Where in its run a registered model is."""
+DEAD_AFTER = 600.0
+"""Seconds after which a machine that still says that it sets stages and aliases is taken for dead."""
 ROUNDS = 100
 """How many steps a registry may take to come to rest: two for each version that waits for a decision, and a margin."""
 SIGHTINGS, PAUSE = 10, 0.5
@@ -40,6 +43,9 @@ def settle(client: MlflowClient, settings: Settings, judge: Callable[[Version], 
         state = read(client, settings.model)
         if applied not in (None, promotion.key(state)):  # a promotion came while stages were set by an older one
             state = state._replace(applied="")
+        for name, since in state.applying.items():
+            if time.time() - since > DEAD_AFTER:
+                client.delete_registered_model_tag(settings.model, name)
         step = promotion.next_step(state)
         if step is None or (isinstance(step, promotion.Decide) and judge is None):
             return state
@@ -83,8 +89,9 @@ def _not_kept(model: str, found: promotion.Adopt) -> str:
 
 
 def apply(client: MlflowClient, model: str, step: promotion.Apply) -> None:
-    """Makes stages and aliases follow the records; the tag that says that they do is empty until then."""
-    client.set_registered_model_tag(model, "production_turn", "")
+    """Makes stages and aliases follow the records; a tag of our own says so until they do."""
+    ours = f"applying_{uuid4().hex[:12]}"
+    client.set_registered_model_tag(model, ours, str(time.time()))
     for number, stage in step.stages.items():
         client.transition_model_version_stage(model, str(number), stage, archive_existing_versions=stage == PRODUCTION)
     for alias, number in step.aliases.items():
@@ -93,6 +100,7 @@ def apply(client: MlflowClient, model: str, step: promotion.Apply) -> None:
         else:
             client.set_registered_model_alias(model, alias, str(number))
     client.set_registered_model_tag(model, "production_turn", step.key)
+    client.delete_registered_model_tag(model, ours)
 
 
 def decide_by_person(
@@ -111,7 +119,8 @@ def _log_record(client: MlflowClient, settings: Settings, version: Version, reco
     """The record, signed; it is kept as an artifact of the version's run, if there is one."""
     record = record | {"at": datetime.now(UTC).isoformat(timespec="seconds"), "by": settings.who}
     if run_of(client, version):
-        client.log_dict(version.run_id, record, f"decisions/{record['turn']}-version-{version.number}.json")
+        action = record.get("action", "judged").replace(" ", "-")
+        client.log_dict(version.run_id, record, f"decisions/{record['turn']}-{action}-version-{version.number}.json")
     return record
 
 
@@ -164,10 +173,9 @@ class Judge:
         score = self._score(state.version(number))
         if self.gate.confidence is None or isinstance(score, Unscorable):
             return Champion(number, score)
-        models = [self._load(challenger), self._load(state.version(number))]
-        if any(isinstance(model, Unscorable) for model in models):
+        ours, theirs = (self._measured(version, scoring.hits) for version in (challenger, state.version(number)))
+        if isinstance(ours, Unscorable) or isinstance(theirs, Unscorable):
             return Champion(number, score)
-        ours, theirs = (scoring.hits(model, self._held_out()) for model in models)
         return Champion(number, score, scoring.mcnemar(ours, theirs))
 
     def _score(self, version: Version) -> float | Unscorable:
@@ -178,10 +186,24 @@ class Judge:
                 return float(logged)
             except ValueError:
                 return Unscorable(f"its tag {self.gate.metric} is {logged[:20]!r} and no number")
-        model = self._load(version)
+        found = self._measured(version, scoring.scores)
+        return found if isinstance(found, Unscorable) else rounded(found[self.gate.metric])  # as logged scores are
+
+    def _measured[T](self, version: Version, measure: Callable[[Any, scoring.HeldOut], T]) -> T | Unscorable:
+        """What `measure` finds of the version's model on the test set, or why it finds nothing."""
+        model, held_out = self._load(version), self._held_out()
         if isinstance(model, Unscorable):
             return model
-        return rounded(scoring.scores(model, self._held_out())[self.gate.metric])  # as logged scores are
+        try:
+            return scoring.mismatch(model, held_out) or measure(model, held_out)
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            TypeError,
+            ValueError,
+        ) as error:  # of another scikit-learn
+            return Unscorable(f"it fails on the test set: {type(error).__name__}")
 
     def _load(self, version: Version) -> Any:
         """The version's model, or why it cannot be scored; a fault of the server is neither, and raises."""
@@ -195,10 +217,9 @@ class Judge:
             if version.tags.get("model_sha256", sha256(path)) != sha256(path):
                 return Unscorable("its file is not the one that was registered")
             try:
-                model = skops_model.load(path)
+                return skops_model.load(path)
             except BadInput:
                 return Unscorable("its file is no model that can be trusted")
-        return scoring.mismatch(model, self._held_out()) or model
 
     def _held_out(self) -> scoring.HeldOut:
         if sha256(self.path) != self.digest:

@@ -9,9 +9,9 @@ follow them: whoever comes next makes them follow (`next_step` says how), always
 - A person's decision is the tag `promotion_<turn>` of the version that it puts into production (or takes out).
 - Each promotion bears a turn, one more than the highest that its writer saw. The last turn is in production; of two of
   the same turn, a person's.
-- The model's tag `production_turn` names the promotion that stages and alias follow; it is empty while they are being
-  changed. Where it is up to date and they differ all the same, a person changed them in the registry's pages: that is
-  recorded as his decision.
+- The model's tag `production_turn` names the promotion that stages and alias follow. While a machine changes them, its
+  tag `applying_...` says so, which stays where it is killed. Where neither tells that they are being changed and they
+  differ all the same, a person changed them in the registry's pages: that is recorded as a person's decision.
 """
 
 import json
@@ -108,8 +108,18 @@ class Version(NamedTuple):
 
     @property
     def record(self) -> dict[str, Any]:
-        """All of the decision on it; empty where that was made before there were records."""
-        return json.loads(self.tags.get("decision_record", "{}"))
+        """All of the decision on it; empty where that was made before there were records. Raises Unclear."""
+        return self.parsed("decision_record") if "decision_record" in self.tags else {}
+
+    def parsed(self, tag: str) -> dict[str, Any]:
+        """The record in a tag. Raises Unclear where that holds none: somebody edited it."""
+        try:
+            found = json.loads(self.tags[tag])
+            return {"turn": int(found["turn"])} | found
+        except (ValueError, KeyError, TypeError):
+            raise Unclear(
+                f"the tag {tag} of version {self.number} is no record; expected what was written: mend or delete it"
+            ) from None
 
 
 class State(NamedTuple):
@@ -118,11 +128,13 @@ class State(NamedTuple):
     versions: tuple[Version, ...]
     aliases: Mapping[str, int]
     applied: str  # the tag production_turn
+    applying: Mapping[str, float] = {}  # the tags of machines that set stages and aliases, or died of it: since when
 
     @classmethod
     def of(cls, versions: Iterable[Version], aliases: Mapping[str, Any], tags: Mapping[str, str]) -> "State":
         numbers = {name: int(number) for name, number in aliases.items()}
-        return cls(tuple(sorted(versions)), numbers, tags.get("production_turn", ""))
+        applying = {name: float(since) for name, since in tags.items() if re.fullmatch(r"applying_\w+", name)}
+        return cls(tuple(sorted(versions)), numbers, tags.get("production_turn", ""), applying)
 
     def version(self, number: int) -> Version | None:
         return next((version for version in self.versions if version.number == number), None)
@@ -138,20 +150,20 @@ class Promotion(NamedTuple):
 
     @property
     def key(self) -> str:
-        return f"{self.turn}.{int(self.by_a_person)}"
+        return f"{self.turn}.{int(self.by_a_person)}.{self.version or 0}"
 
 
 def promotions(state: State) -> list[Promotion]:
-    """All that are recorded, the last one last."""
+    """All that are recorded, the last one last. Raises Unclear."""
     found = []
     for version in state.versions:
         if version.tags.get("decision") == PRODUCTION:
             record = version.record
             found.append(Promotion(record.get("turn", version.number), False, version.number, record))
-        for tag, value in version.tags.items():
+        for tag in version.tags:
             if re.fullmatch(r"promotion_\d+", tag):
-                record = json.loads(value)
-                found.append(Promotion(record["turn"], True, record["version"], record))
+                record = version.parsed(tag)
+                found.append(Promotion(record["turn"], True, record.get("version"), record))
     return sorted(found, key=lambda promotion: (promotion.turn, promotion.by_a_person, promotion.version or 0))
 
 
@@ -208,7 +220,7 @@ class Decide(NamedTuple):
 
 
 class Unclear(Exception):
-    """Stages and alias name several versions: only a person can tell which one is meant."""
+    """Only a person can tell what is meant: the text says what is found and what to do."""
 
 
 def next_step(state: State) -> Apply | Adopt | Decide | None:
@@ -217,14 +229,14 @@ def next_step(state: State) -> Apply | Adopt | Decide | None:
     if state.applied != apply.key:
         return apply
     if adopt := _by_hand(state):
-        return adopt
+        return apply if state.applying else adopt
     if apply.stages or apply.aliases:
         return apply
     return next((Decide(version) for version in state.versions if version.ours and not version.decided), None)
 
 
 def _stages(state: State) -> dict[int, str]:
-    """The stages that differ from what they should be. What else a person did to other versions is left alone."""
+    """The stages that differ from what they should be. Staging and Archived are not exchanged: a person may do so."""
     best = champion(state)
     changes = {}
     for version in sorted(state.versions, key=lambda version: version.number != best):
@@ -253,7 +265,11 @@ def _by_hand(state: State) -> Adopt | None:
     staged = {version.number for version in state.versions if version.stage == PRODUCTION}
     new = staged - {best} | {alias} - {best, None}
     if len(new) > 1:
-        raise Unclear(f"versions {' and '.join(map(str, sorted(new)))} are both in production in the registry's pages")
+        both = " and ".join(map(str, sorted(new)))
+        raise Unclear(
+            f"versions {both} are both in production in the registry's pages; expected one: 'make promote VERSION=...' "
+            "settles which"
+        )
     if new:
         return Adopt(new.pop(), best)
     return Adopt(None, best) if best is not None and best not in staged else None

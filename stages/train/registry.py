@@ -31,12 +31,13 @@ SERVING_PACKAGES = ("mlflow-skinny", "numpy", "pandas", "scikit-learn", "skops")
 
 
 class Outcome(NamedTuple):
-    """What became of a model: its version, the run it came from, the stage it was given and why."""
+    """What became of a model: its version and run, the stage that it was given and why, and the one that it has now."""
 
     version: str
     run_id: str
     stage: str
     reason: str
+    now: str
 
 
 def publish(model: Path, metadata_path: Path, settings: Settings) -> Outcome:
@@ -54,8 +55,9 @@ def publish(model: Path, metadata_path: Path, settings: Settings) -> Outcome:
             run = _finished_run(client, settings, digest, model, metadata)
             version = _register(client, settings, digest, run, metadata)
         state = production.settle(client, settings, production.Judge(client, settings, metadata["data"]["test"]))
-    tags = state.version(int(version.version)).tags
-    return Outcome(version.version, version.run_id, tags["decision"], tags["reason"])
+    settled = state.version(int(version.version))
+    stage, reason = settled.tags["decision"], settled.tags.get("reason", "")
+    return Outcome(version.version, version.run_id, stage, reason, settled.stage)
 
 
 def find_version(client: MlflowClient, model: str, digest: str) -> ModelVersion | None:

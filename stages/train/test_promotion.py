@@ -158,19 +158,19 @@ def test_history(versions, history):
         # begun and not ended: whatever stages and aliases say, they are made to follow
         (
             state(version(1, "None", "Production"), applied=""),
-            Apply("1.0", {1: "Production"}, {"production": 1}),
+            Apply("1.0.1", {1: "Production"}, {"production": 1}),
         ),
-        (state(*TWO, applied="", production=2), Apply("2.0", {}, {})),
-        (state(*TWO, applied="1.0", production=1), Apply("2.0", {}, {"production": 2})),
+        (state(*TWO, applied="", production=2), Apply("2.0.2", {}, {})),
+        (state(*TWO, applied="1.0.1", production=1), Apply("2.0.2", {}, {"production": 2})),
         (
             state(version(1, "Production", "Production"), version(2, "None", "Production"), applied="", production=1),
-            Apply("2.0", {2: "Production", 1: "Archived"}, {"production": 2}),
+            Apply("2.0.2", {2: "Production", 1: "Archived"}, {"production": 2}),
         ),
         (
             state(version(1, "Production", "Production"), version(2, "None", "Staging"), production=1),
-            Apply("1.0", {2: "Staging"}, {"staging": 2}),
+            Apply("1.0.1", {2: "Staging"}, {"staging": 2}),
         ),
-        (state(*TWO), Apply("2.0", {}, {"production": 2})),  # the alias was deleted
+        (state(*TWO), Apply("2.0.2", {}, {"production": 2})),  # the alias was deleted
         # a person's hand, in the registry's pages
         (state(STRANGER), Adopt(1, None)),
         (state(version(1, "Production", "Production"), TWO[1], production=2), Adopt(1, 2)),
@@ -191,6 +191,34 @@ def test_what_only_a_person_can_tell():
     versions = (version(1, "Production", "Production"), version(2, "Archived", "Production"), three)
     with pytest.raises(Unclear, match="versions 1 and 2 "):
         promotion.next_step(state(*versions, production=2))
+
+
+def test_stages_that_a_dead_machine_may_have_set_are_no_persons():
+    """Where a machine says that it is setting stages, what differs is set right and not taken for a decision."""
+    versions = (version(1, "Production", "Production"), version(2, "Archived", "Production"))
+    before = state(*versions, production=1)
+    assert promotion.next_step(before) == Adopt(1, 2)
+    dying = before._replace(applying={"applying_1": 0.0})
+    assert promotion.next_step(dying) == Apply("2.0.2", {2: "Production", 1: "Archived"}, {"production": 2})
+
+
+def test_two_persons_of_the_same_turn():
+    """Of two promotions that two people make at the same moment one holds, whatever was applied first."""
+    both = state(version(1, "Production", "Production", p2={}), version(2, "Archived", "Staging", p2={}), production=1)
+    assert promotion.champion(both) == 2
+    assert promotion.next_step(both._replace(applied="2.1.1")) == Apply(
+        "2.1.2", {2: "Production", 1: "Archived"}, {"production": 2}
+    )
+
+
+@pytest.mark.parametrize("text", ["hello", "{}", "[]", '{"turn": "x"}', "null"])
+def test_a_record_that_somebody_edited_is_told(text):
+    """A tag that is no record is told by its name and its version."""
+    edited = version(1, decision="Production")
+    for tag in ("decision_record", "promotion_4"):
+        tags = edited.tags | {tag: text}
+        with pytest.raises(Unclear, match=f"the tag {tag} of version 1 is no record"):
+            promotion.promotions(State((edited._replace(tags=tags),), {}, ""))
 
 
 def test_a_decision_that_was_not_finished_does_not_count():

@@ -205,6 +205,40 @@ def test_of_two_promoters_the_better_wins(model: Model) -> None:
         assert winner.tags["model_sha256"] == registry.sha256(better[0]), number
 
 
+def test_overtaken_and_killed_at_once(model: Model) -> None:
+    """A promoter that is overtaken by a better one between any two changes, and then killed, leaves no trace of it."""
+    name = model.name
+    for point in range(8, 60):  # before, it has not registered
+        model.name = f"{name}-{point}"
+        model.publish(0.1)
+        good, better = model.candidate(0.2), model.candidate(0.3)
+        late = in_a_process(publish_late, model, good, better, point)
+        late.join()
+        registry.publish(*good, model.settings)
+        model.check_at_rest()
+        if late.exitcode == 0:
+            return
+        best = model.state().version(model.state().aliases["production"])
+        assert best.tags["model_sha256"] == registry.sha256(better[0]), point
+    pytest.fail("a publication makes more changes than expected")
+
+
+def publish_late(model: Model, files: tuple, others: tuple, point: int) -> None:
+    """In a process of its own: publishes; before its change number `point` another one publishes, then it dies."""
+    changes = itertools.count(1)
+
+    def instead(_: int, call: Callable[[], requests.Response], request: requests.PreparedRequest) -> requests.Response:
+        if not writes(request) or next(changes) != point:
+            return call()
+        in_a_process(lambda: registry.publish(*others, model.settings) and os._exit(0)).join()
+        call()
+        os._exit(KILLED)
+
+    with calls(instead):
+        registry.publish(*files, model.settings)
+    os._exit(0)
+
+
 def test_the_first_two_models_at_once(model: Model) -> None:
     """Two machines that begin a registry at once end with both versions in it, the better one in production."""
     name = model.name

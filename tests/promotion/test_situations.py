@@ -178,7 +178,7 @@ def test_the_record_tells_all_of_the_decision(model: Model) -> None:
         "at": record["at"],
         "by": "ann",
     }
-    kept = server.artifact(model.client.get_run(second.run_id), "decisions/2-version-2.json", model.folder)
+    kept = server.artifact(model.client.get_run(second.run_id), "decisions/2-judged-version-2.json", model.folder)
     assert json.loads(kept.read_text()) == record
 
 
