@@ -38,7 +38,7 @@ done | while read -r id name; do
     docker image rm "$name" > /dev/null 2>&1 || true # used by what is not ours, or gone in an earlier round
 done
 # What lost its tag to a newer build, of whichever clone.
-docker image prune --force --filter label=pipeline.image > /dev/null
+docker image prune --force --filter label=pipeline.image > /dev/null 2>&1 || true # one at a time: another's does it
 if [ -z "$(docker image ls --quiet stages/python)" ]; then
     docker image ls --quiet stages/debian | with_each docker image rm
 fi

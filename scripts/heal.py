@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import yaml
@@ -18,6 +19,7 @@ DVC_LOCK = ROOT / "dvc.lock"
 KEPT = LOCAL / "dvc.lock"
 """The last dvc.lock that was whole: DVC writes dvc.lock in place, so a kill can leave half of it."""
 CACHE = ROOT / ".dvc" / "cache"
+STARTS_WITHIN = timedelta(minutes=1)
 GRACE = 10  # seconds that a stage has to end by itself, as Docker's own default
 
 
@@ -57,9 +59,13 @@ def stop_stages(*, grace: int = GRACE) -> bool:
 
 def remove_unstarted_runners() -> None:
     """Removes runners that were made and never started, since their docker client was killed in between."""
-    left = ["--filter", of_this_clone(), "--filter", "label=pipeline.role=runner", "--filter", "until=1m"]
-    if docker("container", "prune", "--force", *left).startswith("Deleted"):
-        say("removed a runner that had never started")
+    mine = ["--filter", of_this_clone(), "--filter", "label=pipeline.role=runner", "--filter", "status=created"]
+    for line in docker("container", "ls", "--all", *mine, "--format", "{{.ID}} {{.CreatedAt}}").splitlines():
+        name, day, time, zone, *_ = line.split()
+        if datetime.now(UTC) - datetime.fromisoformat(f"{day} {time}{zone}") > STARTS_WITHIN:
+            # Not 'prune', of which the engine runs one at a time, for all clones.
+            docker("container", "rm", "--force", name)
+            say("removed a runner that had never started")
 
 
 # --- DVC's own files

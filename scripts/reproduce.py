@@ -132,7 +132,7 @@ def images_of(tree: Path, recorded: Path) -> Iterator[None]:
         build.claim_present(present, build.on_this_machine())
         for image in wanted.values():
             if image.tag not in before:
-                forget(image, claimed=image.tag == present[image.name].tag if image.name in present else False)
+                forget(image, claimed=present.get(image.name) == image)
 
 
 def forget(image: images.Image, *, claimed: bool) -> None:

@@ -52,7 +52,9 @@ if ! have_image "$runner_image"; then
     say "building the runner image $runner_image (once; a minute or two) ..."
     context=$(mktemp -d)
     # The legacy builder keeps the build stage as an image without a name, arguments and all: not longer than needed.
-    trap 'rm -rf "$context"; docker image prune --force --filter label=pipeline.image=runner-build > /dev/null' EXIT
+    # The engine runs one 'prune' at a time: where another clone's is going on, that one does it.
+    forget_build_stage() { docker image prune --force --filter label=pipeline.image=runner-build > /dev/null 2>&1 || true; }
+    trap 'rm -rf "$context"; forget_build_stage' EXIT
     cp Dockerfile.runner scripts/requirements.txt "$context"
     quietly docker build --pull=false --tag "$runner_image" --file "$context/Dockerfile.runner" \
         --build-arg "PYTHON_IMAGE=$python_image" \
@@ -61,7 +63,7 @@ if ! have_image "$runner_image"; then
         --build-arg http_proxy --build-arg https_proxy --build-arg no_proxy "$context" \
         || die "the runner image could not be built: see above"
     rm -rf "$context"
-    docker image prune --force --filter label=pipeline.image=runner-build > /dev/null
+    forget_build_stage
     trap - EXIT
 fi
 docker tag "$runner_image" "stages/clone-$clone:runner"

