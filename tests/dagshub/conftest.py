@@ -44,6 +44,34 @@ def image() -> Iterator[Callable[[str], str]]:
         subprocess.run(["docker", "image", "rm", "--force", name], capture_output=True)
 
 
+WAIT = """
+import time
+end = time.monotonic() + 60
+for url in (MLFLOW + '/experiments/search?max_results=1', 'http://127.0.0.1:5001/'):
+    while True:
+        try:
+            call('GET', url)
+            break
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)
+"""
+"""Runs where the servers are, and ends when both answer."""
+
+
+def parts(network: str, given: Path, proxy: str, mlflow: str, name: str) -> Iterator[tuple[str, list[str]]]:
+    """What a stand-in consists of, by its name's end: options, image and command of `docker run`."""
+    mount = f"type=bind,src={given},dst=/stand-in/given,readonly"
+    yield "", ["--network", network, "--network-alias", "dagshub.test", "--mount", mount, proxy]
+    beside = ["--network", f"container:{name}", "--env", "HOME=/tmp", "--workdir", "/tmp"]
+    yield "-broken", [*beside, proxy, "/usr/bin/python3", "/stand-in/broken.py"]
+    yield "-s3", [*beside, proxy, "moto_server", "--host", "127.0.0.1", "--port", "5001"]
+    server = ["mlflow", "server", "--host", "127.0.0.1", "--port", "5000", "--workers", "1"]
+    server += ["--backend-store-uri", "sqlite:////tmp/mlflow.db", "--artifacts-destination", "/tmp/artifacts"]
+    yield "-mlflow", [*beside, "--env", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false", mlflow, *server]
+
+
 @pytest.fixture(scope="session")
 def stand_in_for(image: Callable[[str], str]) -> Iterator[Callable[[Clone, str], StandIn]]:
     """Starts an empty stand-in with one of the two MLflow servers on a clone's network; gone after the tests."""
@@ -55,43 +83,13 @@ def stand_in_for(image: Callable[[str], str]) -> Iterator[Callable[[Clone, str],
         given = clone.path.parent / f"given-to-{name}"
         given.mkdir()
         (given / "who.conf").write_text(who())
-        labelled = ["run", "--detach", "--init", "--label", clone.label]
-
-        def run(part: str, *arguments: str) -> None:
+        mlflow = image("Dockerfile.mlflow-old") if server == OLD else os.environ["RUNNER_IMAGE"]
+        for part, arguments in parts(network, given, image("Dockerfile"), mlflow, name):
             started.append(f"{name}{part}")
-            docker(*labelled, "--name", f"{name}{part}", *arguments)
-
-        mount = f"type=bind,src={given},dst=/stand-in/given,readonly"
-        run("", "--network", network, "--network-alias", "dagshub.test", "--mount", mount, image("Dockerfile"))
-        beside = ["--network", f"container:{name}", "--env", "HOME=/tmp", "--workdir", "/tmp"]
-        run("-broken", *beside, image("Dockerfile"), "/usr/bin/python3", "/stand-in/broken.py")
-        run("-s3", *beside, image("Dockerfile"), "moto_server", "--host", "127.0.0.1", "--port", "5001")
-        mlflow = ["mlflow", "server", "--host", "127.0.0.1", "--port", "5000", "--workers", "1"]
-        mlflow += ["--backend-store-uri", "sqlite:////tmp/mlflow.db", "--artifacts-destination", "/tmp/artifacts"]
-        quiet = ["--env", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"]
-        run(
-            "-mlflow",
-            *beside,
-            *quiet,
-            image("Dockerfile.mlflow-old") if server == OLD else os.environ["RUNNER_IMAGE"],
-            *mlflow,
-        )
+            docker("run", "--detach", "--init", "--label", clone.label, "--name", f"{name}{part}", *arguments)
         stand_in = StandIn(name, given)
-        wait = (
-            "import time\n"
-            "end = time.monotonic() + 60\n"
-            "for url in (MLFLOW + '/experiments/search?max_results=1', 'http://127.0.0.1:5001/'):\n"
-            "    while True:\n"
-            "        try:\n"
-            "            call('GET', url)\n"
-            "            break\n"
-            "        except OSError:\n"
-            "            if time.monotonic() > end:\n"
-            "                raise\n"
-            "            time.sleep(0.2)\n"
-        )
         try:
-            stand_in.python(wait)
+            stand_in.python(WAIT)
         except AssertionError:
             for part in ("", "-s3", "-mlflow"):
                 subprocess.run(["docker", "logs", "--tail", "20", f"{name}{part}"])
