@@ -1,5 +1,6 @@
 """Builds the images that are missing: the base first, then the stages side by side."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -38,6 +39,14 @@ def package_index() -> Iterator[list[str]]:
         file.write("[pip]\n" + "\n".join(lines) + "\n")
         file.flush()
         yield ["--secret", f"id=uv.toml,src={file.name}"]
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Stages that run side by side start from one base."""
+    with (LOCAL / "build.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def build(image: images.Image, base: images.Image) -> None:
@@ -84,7 +93,9 @@ def ensure(wanted: Mapping[str, images.Image]) -> list[str]:
     todo = [image for image in wanted.values() if image.tag not in ids]
     claim_present(wanted, ids)  # first of all: what is not claimed yet, clean-all in another clone deletes
     if base in todo:
-        build(base, base)
+        with _one_at_a_time():
+            if base.tag not in on_this_machine():  # a neighbour may have built it meanwhile
+                build(base, base)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         list(pool.map(lambda image: build(image, base), [image for image in todo if image is not base]))
     return [image.name for image in todo]

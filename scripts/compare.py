@@ -4,18 +4,18 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
 from tabulate import tabulate
 
 from scripts import registered
 from scripts.lineage import files
+from scripts.project import load_yaml
 from stages.train.promotion import Version
 
 
 def facts(version: Version, folder: Path, metrics: Mapping[str, float]) -> dict[str, str]:
     """All that is told of a version, by name, in the order in which it is shown."""
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    lock = yaml.safe_load((folder / "dvc.lock").read_text())
+    params = load_yaml((folder / "params.yaml").read_text())
+    lock = load_yaml((folder / "dvc.lock").read_text())
     found: dict[str, object] = {"stage": version.stage, "decision": version.tags.get("decision")}
     found |= {name: version.tags.get(name) for name in ("git_commit", "git_dirty")}
     found |= {f"metric {name}": value for name, value in sorted(metrics.items())}

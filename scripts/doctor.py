@@ -26,13 +26,13 @@ GIB = 1 << 30
 FREE_DISK = 5  # GiB: the images, and a margin
 TIMEOUT = 5  # seconds for each call, so that all end within ten
 SKEW = 300  # seconds by which S3 servers let the clocks differ at most
-UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-LIMITS = {
-    "MEMORY": (r"(\d+(?:\.\d+)?) ?(?:([bkmgt])(?:i?b)?)?", "2g"),
-    "CPUS": (r"\d+(\.\d+)?", "1.5"),
-    "PIDS": (r"-?\d+", "256"),
+LIMITS: dict[str, tuple[Callable[[str], object], str]] = {
+    "MEMORY": (environment.size, "2g"),
+    "CPUS": (re.compile(r"\d+(\.\d+)?").fullmatch, "1.5"),
+    "PIDS": (re.compile(r"-?\d+").fullmatch, "256"),
+    "TIMEOUT": (re.compile(r"\d+(\.\d+)?[smhd]?").fullmatch, "12h"),
 }
-"""What Docker takes for each limit of a stage, and an example."""
+"""What tells whether Docker, or `timeout`, takes a limit of a stage, and an example."""
 PLACEHOLDER = re.compile(r"^(<.*>|\.\.\.|x{3,}|changeme|your[-_ ].*|token)$|<owner>|<repo>", re.IGNORECASE)
 
 
@@ -65,14 +65,14 @@ def engine() -> Iterator[Check]:
 
 def limits(memory: int, processors: int) -> Iterator[Check]:
     """Those of the stages' limits that are no such thing, or more than the machine's `memory` (bytes), `processors`."""
-    for stage, (limit, (pattern, example)) in itertools.product(images.stage_names(), LIMITS.items()):
+    for stage, (limit, (is_one, example)) in itertools.product(images.stage_names(), LIMITS.items()):
         name = f"{environment.prefix(stage)}_{limit}"
         value = os.environ[name]
-        if not (match := re.fullmatch(pattern, value, re.IGNORECASE)):
+        if is_one(value) is None:
             yield Check("limits", False, f"{name} is {value}", f"expected one like {example}: correct it in .env")
         elif limit == "CPUS" and float(value) > processors:
             yield Check("limits", False, f"{name} is {value}", f"expected at most {processors}: set it in .env")
-        elif limit == "MEMORY" and float(match[1]) * UNITS[(match[2] or "b").lower()] > memory:
+        elif limit == "MEMORY" and (environment.size(value) or 0) > memory:
             found = f"{name} is {value}, more than the machine's {memory / GIB:.0f} GiB"
             yield Check("limits", None, found, "expected less, or a stage may take all there is: lower it in .env")
 

@@ -23,6 +23,7 @@ from stagekit import first_fault
 from stages.train.promotion import HIGHER_IS_BETTER
 
 LIMITS = ("MEMORY", "CPUS", "PIDS", "TIMEOUT")
+UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 LOCAL_MLFLOW = "http://mlflow:5000"
 DAGSHUB_REMOTE = "s3://dvc"
 DAGSHUB = ("DAGSHUB_USER_NAME", "DAGSHUB_TOKEN", "MLFLOW_TRACKING_URI")
@@ -71,6 +72,12 @@ def settings(
 def prefix(stage: str) -> str:
     """How a stage's name begins its variables: `my-stage` -> `MY_STAGE`."""
     return stage.upper().replace("-", "_")
+
+
+def size(memory: str) -> int | None:
+    """Bytes of what Docker takes for a size of memory (`512m`, `2g`, `1.5 GiB`); None where it is no such thing."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:([bkmgt])(?:i?b)?)?", memory, re.IGNORECASE)
+    return int(float(match[1]) * UNITS[(match[2] or "b").lower()]) if match else None
 
 
 def limits(given: Mapping[str, str], stages: list[str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from scripts.docker import docker, of_this_clone
-from scripts.project import LOCAL, ROOT
+from scripts.project import LOCAL, ROOT, load_yaml
 
 DVC_LOCK = ROOT / "dvc.lock"
 KEPT = LOCAL / "dvc.lock"
@@ -43,13 +43,13 @@ def say(what: str) -> None:
 # --- containers
 
 
-def stop_stages(*, grace: int = GRACE) -> bool:
-    """Stops and removes the stage containers of this clone; tells whether there were any.
+def stop_stages(stage: str = "", *, grace: int = GRACE) -> bool:
+    """Stops and removes this clone's containers of `stage`, or of all stages; tells whether there were any.
 
     A docker client that is killed leaves its container running, which would go on to write outputs.
     """
-    stage = ["--filter", of_this_clone(), "--filter", "label=pipeline.stage"]
-    found = docker("container", "ls", "--all", "--quiet", *stage).split()
+    label = f"label=pipeline.stage={stage}" if stage else "label=pipeline.stage"
+    found = docker("container", "ls", "--all", "--quiet", "--filter", of_this_clone(), "--filter", label).split()
     if found:
         # Neither need succeed: each container may be gone by itself meanwhile.
         subprocess.run(["docker", "container", "stop", "--time", str(grace), *found], capture_output=True)
@@ -83,7 +83,7 @@ def is_whole(lock: str) -> bool:
     """Whether `lock` is all of a dvc.lock, as far as one can tell: the end of its last file is there, and no stage
     lacks its outputs."""
     try:
-        stages = yaml.load(lock, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
+        stages = load_yaml(lock)["stages"]
         files = [file for stage in stages.values() for file in stage["outs"]]  # the last that DVC writes of a stage
     except (yaml.YAMLError, KeyError, TypeError, AttributeError):
         return False
@@ -161,7 +161,7 @@ def remove_empty_entries() -> None:
 def outputs() -> Iterator[Path]:
     """The files that the stages make, as far as the dvc.yaml at hand tells."""
     try:
-        stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+        stages = load_yaml((ROOT / "dvc.yaml").read_text())["stages"]
         for stage in stages.values():
             yield from (ROOT / path for kind in ("outs", "metrics", "plots") for path in stage.get(kind, []))
     except (FileNotFoundError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from dvc.repo import Repo
 from tabulate import tabulate
 
 from scripts import environment, registered, services
-from scripts.project import ROOT
+from scripts.project import ROOT, load_yaml
 from scripts.publish import PATCH
 from scripts.transfer import FAULTS
 from stages.train.faults import reason
@@ -61,9 +60,9 @@ def main(arguments: list[str]) -> None:
         print(tabulate(told(model, state, version, folder), tablefmt="plain", disable_numparse=True))
         images = json.loads((folder / "images.json").read_text())
         print("\n" + tabulate(images.items(), ("image", "tag"), disable_numparse=True))
-        params = yaml.safe_load((folder / "params.yaml").read_text())
+        params = load_yaml((folder / "params.yaml").read_text())
         rows = [(f"{section}.{name}", value) for section, values in params.items() for name, value in values.items()]
         print("\n" + tabulate(rows, ("param", "value"), disable_numparse=True, missingval="null"))
-        lock = yaml.safe_load((folder / "dvc.lock").read_text())
+        lock = load_yaml((folder / "dvc.lock").read_text())
         rows = [(path, made_by, digest, place(repo, digest)) for path, (made_by, digest) in files(lock).items()]
         print("\n" + tabulate(rows, ("file", "made by", "md5", "in the remote"), disable_numparse=True))

@@ -1,6 +1,9 @@
 """Where things are, and the error that a user can act on."""
 
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL = ROOT / ".local"
@@ -15,6 +18,11 @@ def may_be_cut_off(text: str) -> bool:
     """Whether the last line of a file may have lost its end: a value of 100 could have been left as 10."""
     last = text.rpartition("\n")[2].strip()
     return bool(last) and not last.startswith("#")
+
+
+def load_yaml(text: str | bytes) -> Any:
+    """The value of a YAML text, as `yaml.safe_load` gives it, by the parser in C: a tenth of the time."""
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def write_if_changed(path: Path, text: str) -> bool:

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import requests
-import yaml
 
 from scripts import images, pictures, registered
-from scripts.project import ROOT, UserError
+from scripts.project import ROOT, UserError, load_yaml
 from stagekit import sha256
 from stages.train import promotion
 from stages.train.faults import reason
@@ -130,7 +129,7 @@ def _complete(client: "MlflowClient", model: str, version: str, run_id: str, loc
     """Adds to the run what exists only after the pipeline; the receipt comes last."""
     from mlflow.entities import Metric
 
-    pipeline = yaml.safe_load(used.files["dvc.yaml"])
+    pipeline = load_yaml(used.files["dvc.yaml"])
     with tempfile.TemporaryDirectory() as temporary:
         for name, data in used.files.items():
             Path(temporary, name).write_bytes(data)

@@ -14,16 +14,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-import yaml
 from dvc.repo import Repo
 from tabulate import tabulate
 
 import skops_model
-from scripts import build, environment, heal, images, publish, registered
+from scripts import build, environment, failure, heal, images, publish, registered
 from scripts.lineage import files
-from scripts.project import LOCAL, ROOT, UserError
+from scripts.project import LOCAL, ROOT, UserError, load_yaml
 from scripts.publish import PATCH, git
-from scripts.run import why_it_failed
 from stagekit import rounded, sha256
 from stages.train.promotion import HIGHER_IS_BETTER, Version
 from stages.train.scoring import HeldOut
@@ -168,7 +166,7 @@ def run_stages(tree: Path) -> None:
         printed = LOG.read_text(errors="replace").splitlines()
         stage = [line.split("'")[1] for line in printed if line.startswith("Running stage '")][-1:]
         raise UserError(
-            f"it did not run again: {why_it_failed(printed, ''.join(stage), starved=False)} ({LOG.relative_to(ROOT)})"
+            f"it did not run again: {failure.why(printed, ''.join(stage), starved=False)} ({LOG.relative_to(ROOT)})"
         )
 
 
@@ -177,7 +175,7 @@ def run_stages(tree: Path) -> None:
 
 def compare_outputs(before: Mapping[str, Any], tree: Path) -> Iterator[Line]:
     """Each file that the stages made, against dvc.lock's record; and the copies of it that this clone has."""
-    after = files(yaml.safe_load((tree / "dvc.lock").read_text()))
+    after = files(load_yaml((tree / "dvc.lock").read_text()))
     with Repo(str(ROOT)) as repo:
         for path, (_, digest) in files(before).items():
             kept = kept_copy(repo, digest)
@@ -270,8 +268,8 @@ def main(arguments: list[str]) -> int:
     given, model, state = registered.ask(arguments)
     version = registered.pick(state, given["version"])
     with registered.pipeline_of(version) as recorded, worktree(version, recorded) as tree:
-        lock = yaml.safe_load((recorded / "dvc.lock").read_text())
-        pipeline = yaml.safe_load((recorded / "dvc.yaml").read_text())
+        lock = load_yaml((recorded / "dvc.lock").read_text())
+        pipeline = load_yaml((recorded / "dvc.yaml").read_text())
         give_inputs(tree, lock)
         with images_of(tree, recorded):
             print(f"running {', '.join(pipeline['stages'])} of version {version.number} again ...", flush=True)

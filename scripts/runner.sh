@@ -77,7 +77,7 @@ set -- "$runner_image" python -m scripts "$@"
 settings=$(sed -n 's/^#* *\([A-Z][A-Z0-9_]*\)=.*/\1/p' .env.example)
 limits=$(env | sed -nE 's/^([A-Z][A-Z0-9_]*_(MEMORY|CPUS|PIDS|TIMEOUT))=.*/\1/p') # of one stage: TRAIN_MEMORY
 for name in $settings $limits PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST \
-    HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy CI TERM WAIT; do
+    HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy CI TERM WAIT KEEP_GOING; do
     if printenv "$name" > /dev/null; then set -- --env "$name" "$@"; fi
 done
 # A folder outside the clone that a verb needs (a DVC remote), at its own path as well.
@@ -111,6 +111,8 @@ if [ "$verb" = run ]; then
     exec < "$pipe"
     rm -f "$pipe"
     set -- --interactive --env LIFELINE=1 "$@"
+    # Docker gives no terminal to who has a pipe for input: the run is told that it has one, and how wide that is.
+    if [ -t 1 ]; then set -- --env "TERMINAL=$(stty size < /dev/tty 2> /dev/null | cut -d ' ' -f 2)" "$@"; fi
 # Docker refuses a terminal for input that is piped in: 'echo dvc dag | make shell'.
 elif [ -t 0 ] && [ -t 1 ]; then set -- --interactive --tty "$@"
 elif [ "$verb" = shell ]; then set -- --interactive "$@"

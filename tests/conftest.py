@@ -117,7 +117,7 @@ def stages_line(done: Make) -> str:
 
 def images_built(done: Make) -> list[str]:
     """The names of the images that a run built."""
-    return sorted(re.findall(r"^built stages/([\w-]+):", done.stdout, re.M))
+    return sorted(re.findall(r"^(?:.* \| )?built stages/([\w-]+):", done.stdout, re.M))
 
 
 def last_line(done: Make) -> str:

@@ -224,7 +224,7 @@ def test_one_stage_and_what_it_needs(clone: Clone) -> None:
     """`make run-preprocess` runs preprocess, and neither train nor evaluate."""
     clone.edit("params.yaml", "seed: 3 ", "seed: 4 ")
     done = clone.make("run-preprocess")
-    assert re.findall(r"Running stage '(\w+)'", done.stdout) == ["preprocess"]
+    assert re.findall(r"(\w+) +\| starts in", done.stdout) == ["preprocess"]
 
 
 def test_a_failing_stage_says_why_in_the_last_line(clone: Clone) -> None:
@@ -251,7 +251,7 @@ def test_a_server_that_is_away_costs_no_training(clone: Clone) -> None:
     clone.edit("params.yaml", "n_estimators: 100", "n_estimators: 103")
     away = clone.make("run", check=False, MLFLOW_TRACKING_URI="http://mlflow:9", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
     assert away.returncode == 2
-    assert "Running stage 'evaluate'" in away.stdout
+    assert "evaluate | starts in" in away.stdout
     assert "error: the model is trained, but not published" in away.stdout.strip().splitlines()[-2]
     back = clone.make("run")
     assert stages_line(back) == NOTHING

@@ -1,0 +1,238 @@
+"""Does what `dvc repro` does, with independent stages side by side: each is DVC's own work, in a process of its own."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from typing import NamedTuple
+
+import psutil
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.repo.reproduce import get_active_graph, plan_repro
+from dvc.stage import Stage
+from dvc.utils.serialize import dump_yaml
+from networkx import DiGraph
+
+from scripts import build, environment, failure, heal, images, services
+from scripts.project import ROOT, UserError, load_yaml
+from scripts.schedule import Schedule
+from scripts.screen import Screen
+from scripts.worker import FAILED, RAN, Worker
+
+TRIES = 3  # of a stage that the engine could not start
+PAUSE = 2  # seconds before the next one
+REFRESH = 1  # seconds; the line at the bottom of a terminal
+
+
+class Failure(NamedTuple):
+    """Why a stage failed, in a sentence, and the lines that it had printed."""
+
+    sentence: str
+    printed: list[str]
+
+
+def reproduce(targets: list[str], wanted: Mapping[str, images.Image]) -> list[str]:
+    """Brings `targets` (none: all stages) and what they need up to date; the names of the stages that ran.
+
+    `wanted` are the images of the code at hand: one that is missing is built, if DVC says that its stage is to run.
+    Raises UserError where a stage fails: with the stage's own sentence if it gave one.
+    """
+    jobs, keep_going = _jobs(), os.environ.get("KEEP_GOING") == "1"
+    with _dvc_errors(), Repo(str(ROOT), _wait_for_lock=True) as repo:
+        graph = get_active_graph(repo.index.graph)
+        stages = plan_repro(graph, _named(targets, graph))
+        todo = _to_look_at(repo, graph, stages)
+        if not todo:
+            return []
+        if len(todo) < len(stages):
+            print(f"{len(stages) - len(todo)} of {len(stages)} stages are up to date", flush=True)
+        needs = {stage.addressing: [n.addressing for n in graph.successors(stage) if n in todo] for stage in todo}
+        memory = {
+            name: environment.size(os.environ.get(f"{environment.prefix(name)}_MEMORY", "")) or 0 for name in needs
+        }
+        budget = psutil.virtual_memory().total
+        plan = Schedule(needs, memory, jobs=jobs, budget=budget, keep_going=keep_going)
+        prepare = _preparation(todo, wanted)
+        repo.state.close()  # each worker opens its own
+        with Screen(needs, failure.LOG) as screen:
+            ran = _Run({stage.addressing: stage for stage in todo}, plan, prepare, screen).go()
+        _put_in_order()
+    return ran
+
+
+def _jobs() -> int:
+    given = os.environ.get("JOBS") or str(os.cpu_count())
+    if not given.isdecimal() or int(given) < 1:
+        raise UserError(f"JOBS is {given}; expected how many stages may run at once, 1 or more: correct it")
+    return int(given)
+
+
+def _memory_limit(stage: str) -> int:
+    """In bytes; 0 for a stage without one."""
+    return environment.size(os.environ.get(f"{environment.prefix(stage)}_MEMORY", "")) or 0
+
+
+@contextmanager
+def _dvc_errors() -> Iterator[None]:
+    """Turns what DVC says of a pipeline that it cannot use into UserError."""
+    try:
+        yield
+    except DvcException as error:
+        if "dvc.lock" in str(error):
+            raise UserError(
+                "dvc.lock is damaged, or a merge left it with conflicts; expected what a run wrote: take one side, or "
+                "delete it, and run again"
+            ) from None
+        raise UserError(f"DVC cannot use this pipeline: {' '.join(str(error).split()).rstrip('.')}") from None
+
+
+def _named(targets: list[str], graph: DiGraph) -> list[Stage]:
+    by_name = {stage.addressing: stage for stage in graph}
+    for name in targets:
+        if name not in by_name:
+            raise UserError(f"there is no stage {name}; expected one of {', '.join(by_name)}: correct the name")
+    return [by_name[name] for name in targets] or list(graph)
+
+
+def _to_look_at(repo: Repo, graph: DiGraph, stages: list[Stage]) -> list[Stage]:
+    """Those of `stages`, in their order, that have changed, or of which something that they wait for has."""
+    changed: list[Stage] = []
+    with repo.lock:
+        for stage in stages:  # each comes after all that it waits for
+            if any(need in changed for need in graph.successors(stage)) or stage.changed():
+                changed.append(stage)
+    return changed
+
+
+# --- what a stage needs when it runs
+
+
+def _preparation(todo: list[Stage], wanted: Mapping[str, images.Image]) -> Callable[[Stage], None]:
+    """Builds the missing images of stages that are certain to run, side by side; what to call before a stage runs.
+
+    That builds the image if it is missing still, and waits for the local MLflow server if the stage needs it.
+    """
+    here = build.on_this_machine()
+    base = {images.BASE: wanted[images.BASE]}
+    used = {stage.addressing: wanted[stage.addressing] for stage in todo if stage.addressing in wanted}
+    build.claim_present(base | used, here)
+    missing = {name: image for name, image in used.items() if image.tag not in here}
+    certain = [stage.addressing for stage in todo if stage.addressing in missing and _must_run(stage, missing)]
+    if certain:
+        build.ensure(base | {name: missing.pop(name) for name in certain})
+
+    def prepare(stage: Stage) -> None:
+        if stage.addressing in missing:
+            build.ensure(base | {stage.addressing: missing[stage.addressing]})
+        if "$MLFLOW_NETWORK" in "".join(stage.cmd) and environment.is_local(os.environ):
+            services.wait()
+        if stage.addressing in used:
+            print(f"starts in {used[stage.addressing].tag}", flush=True)
+
+    return prepare
+
+
+def _must_run(stage: Stage, wanted: Mapping[str, images.Image]) -> bool:
+    """Whether DVC has no outputs that the image of `stage` made: neither by dvc.lock nor by the run-cache."""
+    if not stage.cmd_changed and stage.outs_cached():
+        return False
+    entries = (heal.CACHE / "runs").glob("*/*/*")
+    return not any(wanted[stage.addressing].tag in entry.read_text(errors="replace") for entry in entries)
+
+
+# --- the run itself
+
+
+class _Run:
+    """The stages of one run as they begin and end."""
+
+    def __init__(
+        self, stages: Mapping[str, Stage], plan: Schedule, prepare: Callable[[Stage], None], screen: Screen
+    ) -> None:
+        self.stages, self.plan, self.prepare, self.screen = stages, plan, prepare, screen
+        self.workers: dict[str, Worker] = {}
+        self.tries = dict.fromkeys(stages, TRIES)
+        self.ran: list[str] = []
+        self.failures: dict[str, Failure] = {}
+
+    def go(self) -> list[str]:
+        """Runs them all; the names of those that ran. Raises UserError if one failed."""
+        try:
+            while self._begin() or self.workers:
+                self._follow()
+        finally:
+            self._stop()
+        if not self.failures:
+            return self.ran
+        for name, failed in self.failures.items():
+            self.screen.repeat(name, failed.printed)
+        if left := self.plan.not_begun:
+            print(f"not run: {', '.join(left)}", flush=True)
+        raise UserError("\nerror: ".join(failed.sentence for failed in self.failures.values()))
+
+    def _begin(self) -> bool:
+        begun = self.plan.begin()
+        for name in begun:
+            self.screen.begins(name)
+            self.workers[name] = Worker(self.stages[name], self.prepare)
+        return bool(begun)
+
+    def _follow(self) -> None:
+        """Shows what comes in, until a worker has said something or has ended, or the screen is to be renewed."""
+        ended = len(self.stages) - len(self.plan.not_begun) - len(self.workers)
+        self.screen.goes_on(ended, len(self.stages))
+        descriptors = {number: each for each in self.workers.values() for number in (each.output, each.ended)}
+        ready = wait(list(descriptors), timeout=REFRESH)
+        for each in dict.fromkeys(descriptors[number] for number in ready):
+            has_ended = each.ended in ready
+            for line in each.lines(all_of_it=has_ended):
+                self.screen.line(each.name, line)
+            if has_ended:
+                self._end(self.workers.pop(each.name))
+
+    def _end(self, worker: Worker) -> None:
+        name = worker.name
+        result, why = worker.outcome()
+        if result != FAILED:
+            self.ran += [name] if result == RAN else []
+            self.plan.end(name, well=True)
+            self.screen.ends(name, result)
+            return
+        heal.stop_stages(name)
+        printed = [*worker.printed, *why]
+        self.tries[name] -= 1
+        if self.tries[name] and failure.is_transient(printed):
+            self.screen.line(name, "the Docker engine did not answer as it should: trying again ...")
+            time.sleep(PAUSE)
+            self.workers[name] = Worker(self.stages[name], self.prepare)
+            return
+        starved = failure.ran_out_of_memory(name, worker.since)
+        self.failures[name] = Failure(failure.why(printed, name, starved=starved), worker.printed)
+        self.plan.end(name, well=False)
+        self.screen.ends(name, result)
+
+    def _stop(self) -> None:
+        """Ends what still runs, if anything does: no container of a stage is left, and no process of DVC."""
+        if not self.workers:
+            return
+        for each in self.workers.values():
+            each.interrupt()
+        heal.stop_stages()
+        for each in self.workers.values():
+            each.end_within(heal.GRACE)
+        heal.stop_stages()  # of a command that began just then
+
+
+def _put_in_order() -> None:
+    """Sorts the stages in dvc.lock as in dvc.yaml: side by side they end in another order each time."""
+    order = list(load_yaml((ROOT / "dvc.yaml").read_text())["stages"])
+    lock = load_yaml(heal.DVC_LOCK.read_text())
+    found = list(lock["stages"])
+    wanted = sorted(found, key=lambda name: order.index(name) if name in order else len(order))
+    if wanted != found:
+        part = heal.DVC_LOCK.with_name(f".{heal.DVC_LOCK.name}.part")
+        dump_yaml(part, {**lock, "stages": {name: lock["stages"][name] for name in wanted}})
+        part.replace(heal.DVC_LOCK)
+        heal.keep_dvc_lock()

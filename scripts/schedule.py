@@ -1,0 +1,63 @@
+"""Which stages may run now: those whose inputs are made, as many at once as jobs and memory allow."""
+
+import graphlib
+from collections.abc import Collection, Mapping
+
+
+class Schedule:
+    """The stages that are still to be run, those that run, and those that ended.
+
+    `needs`: the stages that each one waits for; of several that could begin, the one that stands first in it does.
+    `memory`: each one's limit, in the unit of `budget`; the sum of those that run stays within it, but one alone always
+    runs. `jobs`: how many run at once, at least 1. After a failure nothing begins any more; with `keep_going` all does
+    that does not depend on what failed.
+    """
+
+    def __init__(
+        self,
+        needs: Mapping[str, Collection[str]],
+        memory: Mapping[str, int],
+        *,
+        jobs: int,
+        budget: int,
+        keep_going: bool = False,
+    ) -> None:
+        self._sorter = graphlib.TopologicalSorter(needs)
+        self._sorter.prepare()
+        self._order = list(needs)
+        self._memory, self._jobs, self._budget, self._keep_going = memory, jobs, budget, keep_going
+        self._waiting: list[str] = []
+        self._seen: set[str] = set()
+        self.running: set[str] = set()
+        self.failed: list[str] = []
+
+    def begin(self) -> list[str]:
+        """The stages that are to be started now; from here on they count as running."""
+        self._waiting = sorted([*self._waiting, *self._sorter.get_ready()], key=self._order.index)
+        begun = []
+        while stage := self._next():
+            self._waiting.remove(stage)
+            self._seen.add(stage)
+            self.running.add(stage)
+            begun.append(stage)
+        return begun
+
+    def _next(self) -> str | None:
+        if len(self.running) >= self._jobs or (self.failed and not self._keep_going):
+            return None
+        left = self._budget - sum(self._memory[stage] for stage in self.running)
+        fitting = (stage for stage in self._waiting if self._memory[stage] <= left)
+        return next(fitting, None) if self.running else next(iter(self._waiting), None)
+
+    def end(self, stage: str, *, well: bool) -> None:
+        """To be called when a running stage has ended; only after a good end do those that wait for it get ready."""
+        self.running.remove(stage)
+        if well:
+            self._sorter.done(stage)
+        else:
+            self.failed.append(stage)
+
+    @property
+    def not_begun(self) -> list[str]:
+        """The stages that were never started: when nothing runs and nothing begins, because of what failed."""
+        return [stage for stage in self._order if stage not in self._seen]

@@ -1,0 +1,140 @@
+"""One stage, reproduced by DVC in a process of its own.
+
+It is forked, so DVC is imported and dvc.yaml read already; and dvc.yaml is the one that the run began with.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import dvc.stage.run
+import tqdm
+from dvc.exceptions import DvcException
+from dvc.stage import Stage
+
+from scripts import heal, signals
+from scripts.project import UserError
+
+RAN, RESTORED, UNCHANGED, FAILED = "ran", "restored", "unchanged", "failed"
+FORK = multiprocessing.get_context("fork")
+CHUNK = 1 << 16
+tqdm.tqdm.monitor_interval = 0  # DVC's bars would start a thread, and one who forks should have none that holds a lock
+
+
+class Outcome(NamedTuple):
+    """RAN, RESTORED from DVC's cache, UNCHANGED, or FAILED; and then what was said of it, as lines."""
+
+    result: str
+    why: list[str]
+
+
+class Worker:
+    """The process for one stage. `prepare` is called in it when, and only if, DVC is about to run the stage's command.
+
+    Raises in it UserError or DvcException: then the stage has FAILED. `printed` are the lines of its output so far.
+    """
+
+    def __init__(self, stage: Stage, prepare: Callable[[Stage], None]) -> None:
+        self.name, self.since = stage.addressing, datetime.now(UTC)
+        self.printed: list[str] = []
+        self._begun = b""
+        self.output, write = os.pipe()
+        self._outcome, told = FORK.Pipe(duplex=False)
+        self._process = FORK.Process(target=_work, args=(stage, prepare, write, told), name=self.name)
+        self._process.start()
+        os.close(write)
+        told.close()
+        os.set_blocking(self.output, False)
+
+    @property
+    def ended(self) -> int:
+        """A file descriptor that can be read as soon as the process has ended."""
+        return self._process.sentinel
+
+    def lines(self, *, all_of_it: bool) -> Iterator[str]:
+        """The lines that have come since the last call, with `all_of_it` also one without an end.
+
+        What is no UTF-8 in them is shown as well as it can be.
+        """
+        while chunk := self._read():
+            *whole, self._begun = (self._begun + chunk).split(b"\n")
+            yield from self._shown(whole)
+        if all_of_it and self._begun:
+            yield from self._shown([self._begun])
+
+    def _read(self) -> bytes:
+        try:
+            return os.read(self.output, CHUNK)
+        except BlockingIOError:
+            return b""
+
+    def _shown(self, lines: list[bytes]) -> list[str]:
+        shown = [line.decode(errors="replace").rstrip("\r") for line in lines]
+        self.printed += shown
+        return shown
+
+    def outcome(self) -> Outcome:
+        """How the stage ended; to be called when it has."""
+        self._process.join()
+        os.close(self.output)
+        try:
+            return self._outcome.recv()
+        except EOFError:
+            code = self._process.exitcode or 0
+            reason = f"was killed (signal {-code})" if code < 0 else f"ended with {code}"
+            return Outcome(FAILED, [f"error: dvc {reason}; expected it to end by itself: run again, which goes on"])
+
+    def interrupt(self) -> None:
+        """Lets no other command begin: DVC waits for the one that runs."""
+        if self._process.pid and self._process.is_alive():
+            os.kill(self._process.pid, signal.SIGINT)
+
+    def end_within(self, seconds: float) -> None:
+        self._process.join(seconds)
+        self._process.kill()
+        self._process.join()
+
+
+def _work(stage: Stage, prepare: Callable[[Stage], None], write: int, told) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in set(signals.ENDING) - {signal.SIGINT}:
+        signal.signal(number, signal.SIG_DFL)
+    os.dup2(write, 1)
+    os.dup2(write, 2)
+    logging.getLogger("dvc").setLevel(logging.WARNING)  # what it would do next, and the command, which is in dvc.yaml
+    os.environ["WORKER"] = stage.addressing  # for tests/stop
+    try:
+        told.send(Outcome(reproduce(stage, prepare), []))
+    except UserError as error:
+        told.send(Outcome(FAILED, f"error: {error}".splitlines()))
+    except (DvcException, OSError) as error:
+        told.send(Outcome(FAILED, f"ERROR: failed to reproduce '{stage.addressing}': {error}".splitlines()))
+    except KeyboardInterrupt:
+        told.send(Outcome(FAILED, ["error: interrupted"]))
+
+
+def reproduce(stage: Stage, prepare: Callable[[Stage], None]) -> str:
+    """What `dvc repro --single-item` does, without reading all of dvc.yaml again; RAN, RESTORED or UNCHANGED.
+
+    For a process that does nothing else: `prepare` is put before DVC's own function that runs a command.
+    """
+    ran = False
+    run_command = dvc.stage.run.cmd_run
+
+    def prepared(stage: Stage, **options) -> None:
+        nonlocal ran
+        ran = True
+        prepare(stage)
+        run_command(stage, **options)
+
+    dvc.stage.run.cmd_run = prepared
+    with stage.repo.scm_context(quiet=True), stage.repo.lock:
+        if not stage.reproduce():
+            return UNCHANGED
+        stage.dump(update_pipeline=False)
+        heal.keep_dvc_lock()  # under DVC's lock: no neighbour is writing it
+    return RAN if ran else RESTORED
