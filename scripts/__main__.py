@@ -4,6 +4,7 @@ import importlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from scripts import clone_lock, environment, heal, remote, setup_env, signals
@@ -34,6 +35,12 @@ def call(verb: str, arguments: list[str]) -> int:
         return module.main(arguments) or 0
 
 
+def last_words(text: str) -> None:
+    """Prints to standard error, after all that was printed before: Docker carries the two streams apart."""
+    time.sleep(0.1)
+    print(text, file=sys.stderr)
+
+
 def main(arguments: list[str]) -> int:
     signals.raise_stopped()
     os.chdir(ROOT)
@@ -49,11 +56,11 @@ def main(arguments: list[str]) -> int:
         remote.configure(variables)
         return call(verb, rest)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        last_words(f"error: {error}")
         return 1
     except signals.Stopped as stopped:
         hint = f"; nothing is lost: the next 'make {verb}' goes on" if verb in ONE_AT_A_TIME else ""
-        print(f"interrupted by {stopped.name}{hint}", file=sys.stderr)
+        last_words(f"interrupted by {stopped.name}{hint}")
         return 128 + stopped.number
 
 

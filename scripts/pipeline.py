@@ -39,7 +39,7 @@ def reproduce(targets: list[str], wanted: Mapping[str, images.Image]) -> list[st
     `wanted` are the images of the code at hand: one that is missing is built, if DVC says that its stage is to run.
     Raises UserError where a stage fails: with the stage's own sentence if it gave one.
     """
-    jobs, keep_going = _jobs(), os.environ.get("KEEP_GOING") == "1"
+    jobs = _jobs()
     with _dvc_errors(), Repo(str(ROOT), _wait_for_lock=True) as repo:
         graph = get_active_graph(repo.index.graph)
         stages = plan_repro(graph, _named(targets, graph))
@@ -48,16 +48,10 @@ def reproduce(targets: list[str], wanted: Mapping[str, images.Image]) -> list[st
             return []
         if len(todo) < len(stages):
             print(f"{len(stages) - len(todo)} of {len(stages)} stages are up to date", flush=True)
-        needs = {stage.addressing: [n.addressing for n in graph.successors(stage) if n in todo] for stage in todo}
-        memory = {
-            name: environment.size(os.environ.get(f"{environment.prefix(name)}_MEMORY", "")) or 0 for name in needs
-        }
-        budget = psutil.virtual_memory().total
-        plan = Schedule(needs, memory, jobs=jobs, budget=budget, keep_going=keep_going)
         prepare = _preparation(todo, wanted)
         repo.state.close()  # each worker opens its own
-        with Screen(needs, failure.LOG) as screen:
-            ran = _Run({stage.addressing: stage for stage in todo}, plan, prepare, screen).go()
+        with Screen(todo, failure.LOG) as screen:
+            ran = _Run(todo, _schedule(todo, graph, jobs), prepare, screen).go()
         _put_in_order()
     return ran
 
@@ -69,9 +63,20 @@ def _jobs() -> int:
     return int(given)
 
 
-def _memory_limit(stage: str) -> int:
-    """In bytes; 0 for a stage without one."""
-    return environment.size(os.environ.get(f"{environment.prefix(stage)}_MEMORY", "")) or 0
+def _schedule(todo: Mapping[str, Stage], graph: DiGraph, jobs: int) -> Schedule:
+    """When the stages of `todo` may run, within the machine's memory."""
+    needs = {
+        name: [need.addressing for need in graph.successors(stage) if need.addressing in todo]
+        for name, stage in todo.items()
+    }
+    limits = {name: os.environ.get(f"{environment.prefix(name)}_MEMORY", "") for name in todo}
+    return Schedule(
+        needs,
+        {name: environment.size(limit) or 0 for name, limit in limits.items()},
+        jobs=jobs,
+        budget=psutil.virtual_memory().total,
+        keep_going=os.environ.get("KEEP_GOING") == "1",
+    )
 
 
 @contextmanager
@@ -96,30 +101,30 @@ def _named(targets: list[str], graph: DiGraph) -> list[Stage]:
     return [by_name[name] for name in targets] or list(graph)
 
 
-def _to_look_at(repo: Repo, graph: DiGraph, stages: list[Stage]) -> list[Stage]:
-    """Those of `stages`, in their order, that have changed, or of which something that they wait for has."""
-    changed: list[Stage] = []
+def _to_look_at(repo: Repo, graph: DiGraph, stages: list[Stage]) -> dict[str, Stage]:
+    """Those of `stages`, in their order, that have changed, or of which something that they wait for has; by name."""
+    changed: dict[str, Stage] = {}
     with repo.lock:
         for stage in stages:  # each comes after all that it waits for
-            if any(need in changed for need in graph.successors(stage)) or stage.changed():
-                changed.append(stage)
+            if any(need.addressing in changed for need in graph.successors(stage)) or stage.changed():
+                changed[stage.addressing] = stage
     return changed
 
 
 # --- what a stage needs when it runs
 
 
-def _preparation(todo: list[Stage], wanted: Mapping[str, images.Image]) -> Callable[[Stage], None]:
+def _preparation(todo: Mapping[str, Stage], wanted: Mapping[str, images.Image]) -> Callable[[Stage], None]:
     """Builds the missing images of stages that are certain to run, side by side; what to call before a stage runs.
 
     That builds the image if it is missing still, and waits for the local MLflow server if the stage needs it.
     """
     here = build.on_this_machine()
     base = {images.BASE: wanted[images.BASE]}
-    used = {stage.addressing: wanted[stage.addressing] for stage in todo if stage.addressing in wanted}
+    used = {name: wanted[name] for name in todo if name in wanted}
     build.claim_present(base | used, here)
     missing = {name: image for name, image in used.items() if image.tag not in here}
-    certain = [stage.addressing for stage in todo if stage.addressing in missing and _must_run(stage, missing)]
+    certain = [name for name, image in missing.items() if _must_run(todo[name], image)]
     if certain:
         build.ensure(base | {name: missing.pop(name) for name in certain})
 
@@ -134,12 +139,12 @@ def _preparation(todo: list[Stage], wanted: Mapping[str, images.Image]) -> Calla
     return prepare
 
 
-def _must_run(stage: Stage, wanted: Mapping[str, images.Image]) -> bool:
-    """Whether DVC has no outputs that the image of `stage` made: neither by dvc.lock nor by the run-cache."""
+def _must_run(stage: Stage, image: images.Image) -> bool:
+    """Whether DVC has no outputs that `image`, which is that of `stage`, made: neither by dvc.lock nor by run-cache."""
     if not stage.cmd_changed and stage.outs_cached():
         return False
     entries = (heal.CACHE / "runs").glob("*/*/*")
-    return not any(wanted[stage.addressing].tag in entry.read_text(errors="replace") for entry in entries)
+    return not any(image.tag in entry.read_text(errors="replace") for entry in entries)
 
 
 # --- the run itself

@@ -106,7 +106,6 @@ def _work(stage: Stage, prepare: Callable[[Stage], None], write: int, told) -> N
     os.dup2(write, 1)
     os.dup2(write, 2)
     logging.getLogger("dvc").setLevel(logging.WARNING)  # what it would do next, and the command, which is in dvc.yaml
-    os.environ["WORKER"] = stage.addressing  # for tests/stop
     try:
         told.send(Outcome(reproduce(stage, prepare), []))
     except UserError as error:

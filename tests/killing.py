@@ -17,18 +17,18 @@ from tests.conftest import Clone, wait_until
 
 POINTS = {
     "the lock is taken": "heal.py:heal",
-    "images are looked for": "build.py:ensure",
-    "MLflow starts for the first time": "services.py:wait",
-    "ingest is about to run": "run.py:cmd_run",
+    "images are looked for": "pipeline.py:_preparation",
+    "MLflow starts for the first time": "pipeline.py:reproduce",
+    "ingest is about to run": "ingest/run.py:cmd_run",
     "preprocess has written one of two": "preprocess@_local.py:Path.replace:2",
     "train fits": "train@train.py:fit",
     "train has written one of two": "train@_local.py:Path.replace:2",
     "the run is in MLflow, no version": "train@client.py:MlflowClient.create_model_version",
     "the version is there, undecided": "train@client.py:MlflowClient.transition_model_version_stage",
-    "train's outputs go into the cache": "output.py:Output.commit:4",
-    "the run-cache's entry is half written": "_yaml.py:_dump:5",
-    "dvc.lock is half written": "_yaml.py:_dump:6",
-    "DVC's rwlock is half written": "__init__.py:dump:9",
+    "train's outputs go into the cache": "train/output.py:Output.commit",
+    "the run-cache's entry is half written": "train/_yaml.py:_dump:1",
+    "dvc.lock is half written": "train/_yaml.py:_dump:2",
+    "DVC's rwlock is half written": "train/__init__.py:dump:3",
     "make adds files to the run": "publish.py:_complete",
 }
 """A moment of a run from nothing, and the function that begins then (see tests/stop)."""
@@ -79,12 +79,13 @@ class Result:
 class Begun:
     """A `make run` that stands at a point, or goes on."""
 
-    def __init__(self, clone: Clone, stop_at: str = "") -> None:
+    def __init__(self, clone: Clone, stop_at: str = "", **variables: str) -> None:
         self.clone = clone
         self.folder = clone.path / ".local" / "stopped"
         shutil.rmtree(self.folder, ignore_errors=True)
         self.log = clone.path.parent / f"{clone.path.name}.log"
-        environ = {key: value for key, value in os.environ.items() if key != "PWD"} | {"STOP_AT": stop_at}
+        environ = {key: value for key, value in os.environ.items() if key != "PWD"}
+        environ |= {"STOP_AT": stop_at, **variables}
         with self.log.open("w") as output:
             self.make = psutil.Popen(
                 ["make", "run"], cwd=clone.path, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
@@ -136,12 +137,11 @@ def _containers(*label: str) -> Callable[[Begun], bool]:
     return kill
 
 
-def _inside(*words: str) -> Callable[[Begun], bool]:
-    """Kills the process in the runner whose command line has these words at its end or in it."""
+def _inside(condition: str) -> Callable[[Begun], bool]:
+    """Kills the processes in the runner for which a Python expression of `p`, one of psutil's, is true."""
     code = (
         "import psutil\n"
-        f"found = [p for p in psutil.process_iter(['cmdline']) if ' '.join({words!r}) in ' '.join(p.info['cmdline'])]\n"
-        "found = [p for p in found if 'sh' not in p.name().split('.')[0].split('-')]\n"
+        f"found = [p for p in psutil.process_iter(['name', 'cmdline', 'ppid']) if {condition}]\n"
         "[p.kill() for p in found]\n"
         "raise SystemExit(not found)"
     )
@@ -159,8 +159,8 @@ VICTIMS: dict[str, Callable[[Begun], bool]] = {
     "make": _make,
     "docker client of make": _client,
     "runner": _containers("pipeline.role=runner"),
-    "DVC worker": _inside("dvc", "repro"),
-    "docker client of a stage": _inside("docker", "run", "--rm"),
+    "DVC worker": _inside("p.parent() and p.parent().name() == p.info['name'] == 'python'"),
+    "docker client of a stage": _inside("p.info['name'] == 'docker' and 'run' in p.info['cmdline']"),
     "stage container": _containers("pipeline.stage"),
     "MLflow server": _containers("com.docker.compose.service=mlflow"),
 }
@@ -249,13 +249,18 @@ def kill_at(clone: Clone, victim: str, point: str, expected: Result, record: Cal
     assert found.files == expected.files
 
 
+def run_undisturbed(clone: Clone, **variables: str) -> Result:
+    """What a run from nothing leaves in `clone` that nobody disturbs."""
+    name_models(clone, UNDISTURBED)
+    clone.make("run", **variables)
+    assert left_behind(clone) == []
+    return result(clone, UNDISTURBED)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(clone_at: Callable[[str], Clone], request: pytest.FixtureRequest) -> tuple[Clone, Result]:
     """A clone, and what a run that nobody disturbs leaves in it."""
     clone = clone_at(request.module.__name__.rpartition(".")[2])
-    name_models(clone, UNDISTURBED)
-    clone.make("run")
-    found = result(clone, UNDISTURBED)
-    assert left_behind(clone) == []
+    found = run_undisturbed(clone)
     assert found.registry["versions"] and len(found.files) == 9
     return clone, found

@@ -23,7 +23,7 @@ COLUMNS = "sepal_length, sepal_width, petal_length, petal_width, species"
 LOG = "see above or .local/logs/run.log"
 DAMAGED = (
     "error: dvc.lock is damaged, or a merge left it with conflicts; expected what a run wrote: take one side, or "
-    f"delete it, and run again; {LOG}"
+    "delete it, and run again"
 )
 SERVER = """
 import http.server, os, pathlib, time

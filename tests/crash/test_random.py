@@ -1,17 +1,21 @@
-"""A hundred kills at random moments in a row on one clone; a seed gives the same processes and moments again."""
+"""Kills at random moments in a row on one clone; a seed gives the same processes and moments again."""
 
 import random
+import re
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from tests.conftest import Clone
-from tests.killing import VICTIMS, Begun, Result, forget, left_behind, name_models, result, undisturbed  # noqa: F401
+from tests.killing import VICTIMS, Begun, Result, forget, left_behind, name_models, result, run_undisturbed
 
 pytestmark = pytest.mark.docker
 
 IN_A_ROW = 4  # kills before a run from nothing, published under another name: else nothing would be left to kill
+SIDE_BRANCHES = 3
 
 
 def schedule(seed: int) -> Iterator[tuple[str, float]]:
@@ -21,9 +25,9 @@ def schedule(seed: int) -> Iterator[tuple[str, float]]:
         yield choice.choice(list(VICTIMS)), choice.random()
 
 
-def kill(clone: Clone, victim: str, seconds: float) -> bool:
+def kill(clone: Clone, victim: str, seconds: float, jobs: str) -> bool:
     """Kills `victim` of a `make run` when that is `seconds` old, or as soon as there is one; tells whether it could."""
-    run = Begun(clone)
+    run = Begun(clone, JOBS=jobs)
     time.sleep(seconds)
     killed = False
     while run.make.poll() is None and not killed:
@@ -32,18 +36,30 @@ def kill(clone: Clone, victim: str, seconds: float) -> bool:
     return killed
 
 
-def test_a_hundred_kills_in_a_row_change_nothing(
-    undisturbed: tuple[Clone, Result],  # noqa: F811
-    request: pytest.FixtureRequest,
-    record_property,
-) -> None:
-    """After all of them one run gives the same outputs, dvc.lock and registry; no model is registered twice."""
-    clone, expected = undisturbed
-    seed, kills = request.config.getoption("seed"), request.config.getoption("kills")
-    record_property("seed", seed)
+def widen(clone: Clone) -> None:
+    """Adds stages that need nothing but the raw data: what runs beside preprocess, train and evaluate."""
+    for name in (f"side-{number}" for number in range(SIDE_BRANCHES)):
+        folder = clone.path / "stages" / name
+        shutil.copytree(clone.path / "stages" / "preprocess", folder)
+        (folder / "preprocess.py").rename(folder / f"{name}.py")
+        dockerfile = folder / "Dockerfile"
+        dockerfile.write_text(dockerfile.read_text().replace("preprocess", name))
+        outputs = {f"{half}_csv": f"data/{name}/{half}.csv" for half in ("train", "test")}
+        block = f'{{{{ stage("{name}", inputs={{"raw": "data/raw/iris.csv"}}, outputs={outputs}) }}}}\n'
+        clone.edit("dvc.yaml.template", "\nplots:\n", f"\n{block}plots:\n")
+        with (clone.path / "params.yaml").open("a") as params:
+            params.write(f"\n{name}:\n  test_size: 0.2\n  seed: 3\n")
+    clone.git("add", "--all")
+    clone.git("commit", "--quiet", "--message", "side branches")
+
+
+def kill_in_a_row(clone: Clone, expected: Result, seed: int, kills: int, jobs: str, record: Callable[[str, Any], None]):
+    """Kills what the seed says; then one run must give what is expected, and no model be registered twice."""
+    record("seed", seed)
+    record("jobs", jobs)
     forget(clone)
     began = time.monotonic()
-    clone.make("run")
+    clone.make("run", JOBS=jobs)
     whole = time.monotonic() - began
     done, rounds, anew = 0, 0, True
     for victim, share in schedule(seed):
@@ -51,14 +67,14 @@ def test_a_hundred_kills_in_a_row_change_nothing(
             rounds += 1
             name_models(clone, f"kill-r-{rounds:03}")
             forget(clone)
-        killed = kill(clone, victim, share * whole)
+        killed = kill(clone, victim, share * whole, jobs)
         done += killed
         anew = not killed or done % IN_A_ROW == 0
         print(f"{done}: {victim} at {share * whole:.2f} s of {whole:.1f} s", flush=True)
         if done == kills:
             break
-    record_property("kills", done)
-    record_property("seconds", round(time.monotonic() - began))
+    record("kills", done)
+    record("seconds", round(time.monotonic() - began))
     clone.make("run")
     assert left_behind(clone) == []
     found = result(clone, f"kill-r-{rounds:03}")
@@ -68,3 +84,21 @@ def test_a_hundred_kills_in_a_row_change_nothing(
     for number in range(1, rounds):
         registry = result(clone, f"kill-r-{number:03}").registry
         assert len(registry["runs"]) <= 1 and len(registry["versions"]) <= 1, registry
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_kills_in_a_row_change_nothing(
+    clone_at: Callable[[str], Clone],
+    request: pytest.FixtureRequest,
+    record_property,
+    jobs: str,
+) -> None:
+    """After a hundred kills, and after twenty of runs side by side, one run gives what an undisturbed one gave."""
+    seed, kills = request.config.getoption("seed"), request.config.getoption("kills")
+    clone = clone_at(f"random-{jobs}")
+    if jobs == "2":
+        widen(clone)
+        kills //= 5
+    expected = run_undisturbed(clone, JOBS=jobs)
+    assert len(re.findall(r"^  side-", expected.lock, re.M)) == (SIDE_BRANCHES if jobs == "2" else 0)
+    kill_in_a_row(clone, expected, seed, kills, jobs, record_property)
