@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from scripts import environment, images, render, services
+from scripts import environment, heal, images, render, services
 from scripts.docker import docker, of_this_clone
 from scripts.project import LOCAL, ROOT, UserError
 from stages.train.faults import reason
@@ -143,8 +143,7 @@ def pipeline() -> Iterator[Check]:
     yield Check(
         "orphans", not orphans or None, f"{len(orphans)} containers of an ended run", "the next run removes them"
     )
-    lock = ROOT / ".dvc" / "tmp" / "rwlock"
-    stale = lock.exists() and lock.read_text().strip() not in ("", "{}") and not running
+    stale = heal.locks_are_held() and not running
     yield Check(
         "locks", not stale or None, "one of an ended run" if stale else "none is stale", "the next run removes it"
     )

@@ -3,6 +3,7 @@
 To be called under the clone's lock: what is still there of a run is then of one that is no more.
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import yaml
 from scripts.docker import docker, of_this_clone
 from scripts.project import LOCAL, ROOT, load_yaml
 
+RWLOCK = ".dvc/tmp/rwlock"
 DVC_LOCK = ROOT / "dvc.lock"
 KEPT = LOCAL / "dvc.lock"
 """The last dvc.lock that was whole: DVC writes dvc.lock in place, so a kill can leave half of it."""
@@ -73,10 +75,23 @@ def remove_unstarted_runners() -> None:
 
 def clear_dvcs_locks() -> None:
     """Deletes DVC's list of who reads and writes what: it names processes by numbers, of containers that are gone."""
-    path = ROOT / ".dvc" / "tmp" / "rwlock"
-    if path.exists() and path.read_bytes() != b"{}":
-        path.unlink()
+    if locks_are_held():
+        (ROOT / RWLOCK).unlink()
         say("cleared the locks of an interrupted DVC")
+
+
+def locks_are_held() -> bool:
+    """Whether DVC's list names somebody, be he alive or not."""
+    path = ROOT / RWLOCK
+    return path.exists() and not is_idle(path.read_text(errors="replace"))
+
+
+def is_idle(rwlock: str) -> bool:
+    """Whether DVC's list names nobody; what is no list, such as half of one, might."""
+    try:
+        return not any(json.loads(rwlock).values())
+    except (ValueError, AttributeError):
+        return False
 
 
 def is_whole(lock: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from scripts.heal import is_idle
 from tests.conftest import Clone, wait_until
 
 POINTS = {
@@ -209,7 +210,7 @@ def left_behind(clone: Clone) -> list[str]:
     files = [path for folder in folders for end in ("*.part", "*.tmp") for path in folder.rglob(end)]
     files += [path for folder in (clone.path, clone.path / ".local") for path in folder.glob(".*.part")]
     rwlock = clone.path / ".dvc" / "tmp" / "rwlock"
-    if rwlock.exists() and rwlock.read_text() != "{}":
+    if rwlock.exists() and not is_idle(rwlock.read_text()):
         files.append(rwlock)
     return left + [str(path.relative_to(clone.path)) for path in files]
 

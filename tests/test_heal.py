@@ -26,6 +26,20 @@ def clone(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.parametrize("idle", ["{}", '{"write": {}}', '{"read": {}, "write": {}}'])
+def test_an_idle_list_of_dvcs_locks_stays(clone, idle):
+    """What DVC leaves when all has ended well is no lock; one that names a process, or was cut off, is cleared."""
+    path = clone / ".dvc" / "tmp" / "rwlock"
+    path.parent.mkdir(parents=True)
+    path.write_text(idle)
+    heal.clear_dvcs_locks()
+    assert path.exists()
+    for left in ('{"write": {"/a": {"pid": 1, "cmd": "dvc"}}}', idle[:-1], ""):
+        path.write_text(left)
+        heal.clear_dvcs_locks()
+        assert not path.exists()
+
+
 @pytest.mark.parametrize("sixteenths", SIXTEENTHS)
 def test_a_dvc_lock_that_was_cut_off_is_restored(clone, sixteenths):
     """What a kill leaves of dvc.lock is replaced by the copy that was kept when it was whole."""
