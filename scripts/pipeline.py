@@ -15,7 +15,7 @@ from dvc.stage import Stage
 from dvc.utils.serialize import dump_yaml
 from networkx import DiGraph
 
-from scripts import build, environment, failure, heal, images, services
+from scripts import build, environment, failure, heal, images, render
 from scripts.project import ROOT, UserError, load_yaml
 from scripts.schedule import Schedule
 from scripts.screen import Screen
@@ -33,10 +33,18 @@ class Failure(NamedTuple):
     printed: list[str]
 
 
-def reproduce(targets: list[str], wanted: Mapping[str, images.Image]) -> list[str]:
+def reproduce(
+    targets: list[str],
+    wanted: Mapping[str, images.Image],
+    *,
+    meanwhile: Callable[[], None] | None = None,
+    before_mlflow: Callable[[], None] | None = None,
+) -> list[str]:
     """Brings `targets` (none: all stages) and what they need up to date; the names of the stages that ran.
 
     `wanted` are the images of the code at hand: one that is missing is built, if DVC says that its stage is to run.
+    `meanwhile` is called before the first stage begins, if there is one; what it starts goes on beside the stages.
+    `before_mlflow` is called before each stage that is on MLflow's network.
     Raises UserError where a stage fails: with the stage's own sentence if it gave one.
     """
     jobs = _jobs()
@@ -48,7 +56,9 @@ def reproduce(targets: list[str], wanted: Mapping[str, images.Image]) -> list[st
             return []
         if len(todo) < len(stages):
             print(f"{len(stages) - len(todo)} of {len(stages)} stages are up to date", flush=True)
-        prepare = _preparation(todo, wanted)
+        prepare = _preparation(todo, wanted, before_mlflow)
+        if meanwhile:
+            meanwhile()
         repo.state.close()  # each worker opens its own
         with Screen(todo, failure.LOG) as screen:
             ran = _Run(todo, _schedule(todo, graph, jobs), prepare, screen).go()
@@ -114,10 +124,12 @@ def _to_look_at(repo: Repo, graph: DiGraph, stages: list[Stage]) -> dict[str, St
 # --- what a stage needs when it runs
 
 
-def _preparation(todo: Mapping[str, Stage], wanted: Mapping[str, images.Image]) -> Callable[[Stage], None]:
+def _preparation(
+    todo: Mapping[str, Stage], wanted: Mapping[str, images.Image], before_mlflow: Callable[[], None] | None
+) -> Callable[[Stage], None]:
     """Builds the missing images of stages that are certain to run, side by side; what to call before a stage runs.
 
-    That builds the image if it is missing still, and waits for the local MLflow server if the stage needs it.
+    That builds the image if it is missing still.
     """
     here = build.on_this_machine()
     base = {images.BASE: wanted[images.BASE]}
@@ -131,8 +143,8 @@ def _preparation(todo: Mapping[str, Stage], wanted: Mapping[str, images.Image]) 
     def prepare(stage: Stage) -> None:
         if stage.addressing in missing:
             build.ensure(base | {stage.addressing: missing[stage.addressing]})
-        if "$MLFLOW_NETWORK" in "".join(stage.cmd) and environment.is_local(os.environ):
-            services.wait()
+        if before_mlflow and render.NETWORKS["mlflow"] in "".join(stage.cmd):
+            before_mlflow()
         if stage.addressing in used:
             print(f"starts in {used[stage.addressing].tag}", flush=True)
 

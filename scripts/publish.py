@@ -3,6 +3,7 @@
 The receipt is in the registry: a version with the model's digest, a decision, and the digest of dvc.lock.
 """
 
+import itertools
 import json
 import os
 import shutil
@@ -127,7 +128,7 @@ def _not_published(why: str) -> str:
 
 def _complete(client: "MlflowClient", model: str, version: str, run_id: str, lock: str, used: Snapshot) -> None:
     """Adds to the run what exists only after the pipeline; the receipt comes last."""
-    from mlflow.entities import Metric
+    from mlflow.entities import Metric, RunTag
 
     pipeline = load_yaml(used.files["dvc.yaml"])
     with tempfile.TemporaryDirectory() as temporary:
@@ -141,17 +142,15 @@ def _complete(client: "MlflowClient", model: str, version: str, run_id: str, loc
         pictures.draw(pipeline.get("plots", []), Path(temporary))
         client.log_artifacts(run_id, temporary, "evaluation")
     now = int(time.time() * 1000)
-    client.log_batch(run_id, [Metric(name, value, now, 0) for name, value in measured(pipeline).items()])
-    for name, tag in json.loads(used.files["images.json"]).items():
-        client.set_tag(run_id, f"image.{name}", tag)
-    client.set_tag(run_id, "mlflow.source.git.commit", used.commit)
     # The commit goes with the patch: the same model may come from other code than it did first.
-    for name, value in (
-        ("git_commit", used.commit),
-        ("git_dirty", str(used.dirty).lower()),
-        ("dvc_lock_sha256", lock),
-    ):
-        client.set_tag(run_id, name, value)
+    code = {"git_commit": used.commit, "git_dirty": str(used.dirty).lower()}
+    receipt = {"dvc_lock_sha256": lock}
+    tags = {f"image.{name}": tag for name, tag in json.loads(used.files["images.json"]).items()}
+    tags |= {"mlflow.source.git.commit": used.commit} | code | receipt
+    client.log_batch(run_id, [Metric(name, value, now, 0) for name, value in measured(pipeline).items()])
+    for some in itertools.batched(tags.items(), TAGS_AT_ONCE, strict=False):
+        client.log_batch(run_id, tags=[RunTag(name, value) for name, value in some])
+    for name, value in (code | receipt).items():
         client.set_model_version_tag(model, version, name, value)
 
 
@@ -194,6 +193,11 @@ def uncommitted() -> bytes:
         whole = ("--binary", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/")
         return git("diff", "--cached", *whole, head, "--", ".", *left_out, **aside).encode("utf-8", TEXT)
 
+
+TAGS_AT_ONCE = 100  # more in one call are refused by MLflow's server
+
+IMPORTS = ("mlflow", "stages.train.registry", "stages.train.server", "matplotlib.pyplot", "pandas", "sklearn.metrics")
+"""What publishing imports beyond this module: seconds, which a run with nothing to publish need not wait for."""
 
 TEXT = "surrogateescape"
 """How bytes that are no UTF-8 survive as text."""

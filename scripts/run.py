@@ -5,6 +5,7 @@ import sys
 import time
 
 from scripts import environment, images, pipeline, publish, render, services
+from scripts.ahead import Ahead
 
 
 def report(ran: list[str], outcome: publish.Published, seconds: float) -> str:
@@ -34,13 +35,18 @@ def main(arguments: list[str]) -> None:
     if render.write(wanted, params):
         print("dvc.yaml: rendered", flush=True)
     used = publish.snapshot(wanted)
-    if local:
-        services.start()  # it comes up while the first stages run
-    ran = pipeline.reproduce(arguments, wanted)
+    comes_up = local and services.start()  # while the first stages run
+    publishing = Ahead("publish", publish.IMPORTS, publish.publish_all)
+    ran = pipeline.reproduce(
+        arguments,
+        wanted,
+        meanwhile=None if arguments else publishing.start,
+        before_mlflow=services.wait if comes_up else None,
+    )
     if arguments:
         print(f"\nran {', '.join(ran) or 'nothing, all is up to date'}; 'make run' runs the rest and publishes")
         return
-    if local:
+    if comes_up:
         services.wait()
-    outcome = publish.publish_all(used)
+    outcome: publish.Published = publishing(used)
     print(report(ran, outcome, time.monotonic() - started), file=sys.stdout)

@@ -22,10 +22,10 @@ def answers(timeout: float = 2) -> bool:
         return False
 
 
-def start(*, even_if_it_answers: bool = False) -> None:
-    """Starts the local server, unless it answers; returns before it does."""
+def start(*, even_if_it_answers: bool = False) -> bool:
+    """Starts the local server, unless it answers; tells whether it is to be waited for: this returns before."""
     if answers() and not even_if_it_answers:
-        return
+        return False
     (LOCAL / "mlflow").mkdir(parents=True, exist_ok=True)
     database.check()
     print("starting the local MLflow server ...", flush=True)
@@ -35,6 +35,7 @@ def start(*, even_if_it_answers: bool = False) -> None:
             f"the local MLflow server could not be started: {' '.join(done.stderr.split())[-400:]}; "
             f"expected a free port in {os.environ['MLFLOW_PORT']} on 127.0.0.1: set MLFLOW_PORT in .env"
         )
+    return True
 
 
 def wait() -> None:

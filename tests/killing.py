@@ -30,7 +30,7 @@ POINTS = {
     "the run-cache's entry is half written": "train/_yaml.py:_dump:1",
     "dvc.lock is half written": "train/_yaml.py:_dump:2",
     "DVC's rwlock is half written": "train/__init__.py:dump:3",
-    "make adds files to the run": "publish.py:_complete",
+    "make adds files to the run": "publish/publish.py:_complete",
 }
 """A moment of a run from nothing, and the function that begins then (see tests/stop)."""
 
@@ -161,6 +161,7 @@ VICTIMS: dict[str, Callable[[Begun], bool]] = {
     "docker client of make": _client,
     "runner": _containers("pipeline.role=runner"),
     "DVC worker": _inside("p.parent() and p.parent().name() == p.info['name'] == 'python'"),
+    "publisher": _inside("p.info['name'] == 'publish'"),
     "docker client of a stage": _inside("p.info['name'] == 'docker' and 'run' in p.info['cmdline']"),
     "stage container": _containers("pipeline.stage"),
     "MLflow server": _containers("com.docker.compose.service=mlflow"),

@@ -1,0 +1,68 @@
+"""A function whose imports take longer than itself, made ready in a process of its own while other work goes on."""
+
+import importlib
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from scripts import signals
+from scripts.project import UserError
+from scripts.worker import FORK
+
+
+class Ahead:
+    """Calls `function` in a process that has imported `modules` by then, if `start` was called; else in this one.
+
+    `name` is what the process is called in messages and in lists of processes (15 letters at most).
+    """
+
+    def __init__(self, name: str, modules: Iterable[str], function: Callable[..., Any]) -> None:
+        self._name, self._modules, self._function = name, list(modules), function
+        self._process: multiprocessing.process.BaseProcess | None = None
+
+    def start(self) -> None:
+        """Forks the process. It ends with this one."""
+        self._connection, there = FORK.Pipe()
+        arguments = (self._name, self._modules, self._function, self._connection, there)
+        self._process = FORK.Process(target=_work, args=arguments, name=self._name, daemon=True)
+        self._process.start()
+        there.close()
+
+    def __call__(self, *arguments: Any) -> Any:
+        """What the function returns for `arguments`; to be called once. Raises UserError where that does."""
+        if not self._process:
+            return self._function(*arguments)
+        try:
+            self._connection.send(arguments)
+            good, result = self._connection.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            raise UserError(
+                f"{self._name} was killed (exit code {self._process.exitcode}); expected it to end by itself: run "
+                "again, which goes on"
+            ) from None
+        if not good:
+            raise UserError(result)
+        return result
+
+
+def _work(
+    name: str, modules: list[str], function: Callable[..., Any], parents: Connection, connection: Connection
+) -> None:
+    parents.close()  # else this would never see the parent's end of it close
+    for number in signals.ENDING:
+        signal.signal(number, signal.SIG_DFL)
+    Path("/proc/self/comm").write_text(name)
+    for module in modules:
+        importlib.import_module(module)
+    try:
+        arguments = connection.recv()
+    except EOFError:
+        return
+    try:
+        connection.send((True, function(*arguments)))
+    except UserError as error:
+        connection.send((False, str(error)))
