@@ -37,14 +37,14 @@ def reproduce(
     targets: list[str],
     wanted: Mapping[str, images.Image],
     *,
-    meanwhile: Callable[[], None] | None = None,
+    before_first: Callable[[], None] | None = None,
     before_mlflow: Callable[[], None] | None = None,
 ) -> list[str]:
     """Brings `targets` (none: all stages) and what they need up to date; the names of the stages that ran.
 
     `wanted` are the images of the code at hand: one that is missing is built, if DVC says that its stage is to run.
-    `meanwhile` is called before the first stage begins, if there is one; what it starts goes on beside the stages.
-    `before_mlflow` is called before each stage that is on MLflow's network.
+    `before_first` is called before anything begins, if anything does; `before_mlflow` before each stage on MLflow's
+    network.
     Raises UserError where a stage fails: with the stage's own sentence if it gave one.
     """
     jobs = _jobs()
@@ -56,9 +56,9 @@ def reproduce(
             return []
         if len(todo) < len(stages):
             print(f"{len(stages) - len(todo)} of {len(stages)} stages are up to date", flush=True)
+        if before_first:
+            before_first()
         prepare = _preparation(todo, wanted, before_mlflow)
-        if meanwhile:
-            meanwhile()
         repo.state.close()  # each worker opens its own
         with Screen(todo, failure.LOG) as screen:
             ran = _Run(todo, _schedule(todo, graph, jobs), prepare, screen).go()

@@ -88,21 +88,23 @@ def snapshot(built: Mapping[str, images.Image]) -> Snapshot:
     return Snapshot(os.environ["GIT_COMMIT"], files)
 
 
-def publish_all(used: Snapshot) -> Published:
-    """Sees to it that the registry has all of the model at hand, which was made of `used` (see `snapshot`).
-
-    Raises UserError where the server is away.
-    """
+def published_before() -> Published | None:
+    """The version of the model at hand, if the registry has all of it. Raises UserError where the server is away."""
     model, lock = json.loads(os.environ["REGISTRY"])["model"], sha256(LOCK)
     try:
-        done = receipt(model, sha256(MODEL), lock)
+        return receipt(model, sha256(MODEL), lock)
     except promotion.Unclear as error:
         raise UserError(_not_published(str(error))) from None
     except (requests.RequestException, ValueError) as error:
         server = os.environ["MLFLOW_TRACKING_URI"]
         raise UserError(_not_published(f"the MLflow server {server} did not answer ({reason(error)})")) from None
-    if done:
-        return done
+
+
+def publish_all(used: Snapshot) -> Published:
+    """Sees to it that the registry has all of the model at hand, which was made of `used` (see `snapshot`).
+
+    Raises UserError where the server is away.
+    """
     print("publishing ...", flush=True)
     from mlflow import MlflowClient
 
@@ -112,10 +114,12 @@ def publish_all(used: Snapshot) -> Published:
         settings = server.Settings.from_environment(os.environ)
         outcome = registry.publish(MODEL, METADATA, settings)
         with server.server_errors():
-            _complete(MlflowClient(), model, outcome.version, outcome.run_id, lock, used)
+            _complete(MlflowClient(), settings.model, outcome.version, outcome.run_id, sha256(LOCK), used)
     except server.RegistryError as error:
         raise UserError(_not_published(str(error))) from None
-    return Published(model, outcome.version, outcome.stage, outcome.reason, _accuracy(), outcome.now, news=True)
+    return Published(
+        settings.model, outcome.version, outcome.stage, outcome.reason, _accuracy(), outcome.now, news=True
+    )
 
 
 def _accuracy() -> float:

@@ -1,5 +1,6 @@
 """`make run`: render, start what is needed, run the stages, publish, report."""
 
+import functools
 import os
 import sys
 import time
@@ -29,18 +30,23 @@ def report(ran: list[str], outcome: publish.Published, seconds: float) -> str:
 
 def main(arguments: list[str]) -> None:
     started = time.monotonic()
-    local = environment.is_local(os.environ)
     params, wanted = render.read_params(), images.load()
     os.environ.update(environment.for_a_run(params))
     if render.write(wanted, params):
         print("dvc.yaml: rendered", flush=True)
-    used = publish.snapshot(wanted)
-    comes_up = local and services.start()  # while the first stages run
+    comes_up = environment.is_local(os.environ) and services.start()
+    take_snapshot = functools.cache(lambda: publish.snapshot(wanted))
     publishing = Ahead("publish", publish.IMPORTS, publish.publish_all)
+
+    def before_the_first_stage() -> None:
+        take_snapshot()
+        if not arguments:
+            publishing.start()
+
     ran = pipeline.reproduce(
         arguments,
         wanted,
-        meanwhile=None if arguments else publishing.start,
+        before_first=before_the_first_stage,
         before_mlflow=services.wait if comes_up else None,
     )
     if arguments:
@@ -48,5 +54,5 @@ def main(arguments: list[str]) -> None:
         return
     if comes_up:
         services.wait()
-    outcome: publish.Published = publishing(used)
+    outcome: publish.Published = publish.published_before() or publishing(take_snapshot())
     print(report(ran, outcome, time.monotonic() - started), file=sys.stdout)
