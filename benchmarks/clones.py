@@ -19,6 +19,8 @@ from scripts import copies
 from scripts.project import UserError
 
 OUTPUTS = ("data/raw", "data/processed", "models", "metrics")
+SAID = "/tmp/said"
+"""What the last command of a shell printed, in its container."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,19 @@ class Shell:
         """A shell that `command` starts and that reads standard input; it ends with the block."""
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         with subprocess.Popen(command, cwd=cwd, env=environ, text=True, **pipes) as process:
-            shell = cls(process)
-            shell.run("true")
-            yield shell
+            try:
+                shell = cls(process)
+                shell.run("true")
+                yield shell
+            except BaseException:
+                process.kill()  # not to wait for its command; its container is found by its label
+                raise
             _pipe(process.stdin).close()
 
     def run(self, command: str) -> Sample:
         """Runs a command there; its seconds. Raises UserError with what it printed where it fails."""
         started = time.perf_counter()
-        _pipe(self.process.stdin).write(f"{{ {command}\n}} < /dev/null > /tmp/said 2>&1; echo; echo ended $?\n")
+        _pipe(self.process.stdin).write(f"{{ {command}\n}} < /dev/null > {SAID} 2>&1; echo; echo ended $?\n")
         _pipe(self.process.stdin).flush()
         code = next((line.split()[1] for line in _pipe(self.process.stdout) if line.startswith("ended ")), "?")
         seconds = time.perf_counter() - started
@@ -50,7 +56,7 @@ class Shell:
         return {"s": seconds}
 
     def _fail(self, command: str, code: str) -> None:
-        _pipe(self.process.stdin).write("tail -n 20 /tmp/said; exit\n")
+        _pipe(self.process.stdin).write(f"tail -n 20 {SAID}; exit\n")
         _pipe(self.process.stdin).flush()
         print(_pipe(self.process.stdout).read(), file=sys.stderr)
         raise UserError(f"'{command[:100]}' ended with {code} in its container; expected 0: see above")

@@ -2,13 +2,14 @@
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import docker
 
-PERIOD = 0.25  # seconds between two looks at the memory
+PERIOD = 0.1  # seconds between two looks at the memory
 
 
 def machine() -> dict[str, Any]:
@@ -65,15 +66,31 @@ def anonymous(stats: Mapping[str, int]) -> int:
     return stats.get("total_rss", stats.get("anon", 0))
 
 
-def seconds_of_stages(label: str, since: float, until: float) -> dict[str, float]:
-    """How long each stage's container ran that started and ended between two moments (seconds since 1970)."""
+@contextmanager
+def lifetimes(label: str) -> Iterator[dict[str, float]]:
+    """While the block runs, listens to the containers of a clone's stages: the seconds from start to end, by stage."""
     found: dict[str, float] = {}
+    # Listened to as they come: of what is over the engine remembers the last 256 events of all containers.
     filters = {"label": [label, "pipeline.stage"], "event": ["start", "die"]}
-    for event in docker.from_env().events(since=since, until=until, filters=filters, decode=True):
-        stage = event["Actor"]["Attributes"]["pipeline.stage"]
-        sign = 1 if event["Action"] == "die" else -1
-        found[stage] = found.get(stage, 0) + sign * event["timeNano"] / 1e9
-    return found
+    events = docker.from_env().events(filters=filters, decode=True)
+    thread = threading.Thread(target=_add_up, args=(events, found), daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        time.sleep(PERIOD)  # for the last one to arrive
+        events.close()
+        thread.join()
+
+
+def _add_up(events: Iterable[Mapping[str, Any]], found: dict[str, float]) -> None:
+    started: dict[str, int] = {}
+    for event in events:
+        about = event["Actor"]
+        if event["Action"] == "start":
+            started[about["ID"]] = event["timeNano"]
+        elif about["ID"] in started:
+            found[about["Attributes"]["pipeline.stage"]] = (event["timeNano"] - started[about["ID"]]) / 1e9
 
 
 # --- images

@@ -83,11 +83,12 @@ def install(clone: Clone, works: list[Work]) -> None:
     Writes dvc.yaml.template, params.yaml, stages/ and data/external/, and commits.
     """
     clone.forget(outputs=OUTPUTS, lock=True)
-    for folder in sorted((clone.path / "stages").iterdir()):
+    for dockerfile in (clone.path / "stages").glob("*/Dockerfile"):
+        folder = dockerfile.parent
         if (folder / "work.py").exists():
             shutil.rmtree(folder)
         elif folder.name != images.BASE:
-            (folder / "Dockerfile").unlink(missing_ok=True)  # no image; scripts/ import its code
+            dockerfile.unlink()  # no image any more; but scripts/ imports its code
     ours = {section: clone.params[section] for section in ("mlflow", "promotion")}
     sections = {work.name: {"value": 0, **work.does} for work in works}
     (clone.path / "params.yaml").write_text(yaml.safe_dump({**ours, **sections}, sort_keys=False))

@@ -68,6 +68,8 @@ def main(arguments: list[str]) -> int:
     names = chosen(given.get("only", ""))
     measure(names, quick=quick, path=path)
     results = {name: result for name, result in report.read(path).items() if name in names}
+    if quick:
+        print("\nQUICK=1: all works; none of this says how fast anything is")
     print(
         f"\n{report.tables(results)}\n\nresults: {path.relative_to(ROOT)}, {path.with_suffix('.png').relative_to(ROOT)}"
     )

@@ -111,14 +111,15 @@ def with_s3(bench: Bench, record: Record, clone: Clone, shell: Shell, what: str)
 def compare(bench: Bench, record: Record) -> None:
     big = {"files": 1, "size": bench.size(1_000_000_000, 1_000_000)}
     many = {"files": bench.size(5000, 20), "size": 10_000}
-    for what, does in {"1 file of 1 GB": big, "5,000 files": many}.items():
+    for does in (big, many):
+        what = f"{does['files']:,} x {does['size']:,} bytes"
         clone = bench.synthetic([Work("files", does=does)])
         clone.make("run", STAGE_MEMORY="1g")
         with_folder(bench, record, clone, what)
         with s3_server(clone), clone.shell(**S3) as shell:
             with_s3(bench, record, clone, shell, what)
-    ratio = record.ratios["5,000 files, S3: make push / 5,000 files, S3: client (push)"]
-    record.at_most("push of 5,000 files to S3, ratio to the S3 client", ratio, 2)
+    ratio = record.ratios[f"{what}, S3: make push / {what}, S3: client (push)"]
+    record.at_most(f"push of {many['files']:,} files to S3, ratio to the S3 client", ratio, 2)
     record.notes.append(
         "Whole times of make, with its start and the run-cache; cp and the client run in a container that is running. "
         "The S3 server is moto; the client is s3transfer with the concurrency of aws s3 cp."
