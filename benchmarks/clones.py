@@ -42,30 +42,31 @@ class Shell:
             except BaseException:
                 process.kill()  # not to wait for its command; its container is found by its label
                 raise
-            _pipe(process.stdin).close()
+            pipe(process.stdin).close()
 
     def run(self, command: str) -> Sample:
         """Runs a command there; its seconds. Raises UserError with what it printed where it fails."""
         started = time.perf_counter()
-        _pipe(self.process.stdin).write(f"{{ {command}\n}} < /dev/null > {SAID} 2>&1; echo; echo ended $?\n")
-        _pipe(self.process.stdin).flush()
-        code = next((line.split()[1] for line in _pipe(self.process.stdout) if line.startswith("ended ")), "?")
+        pipe(self.process.stdin).write(f"{{ {command}\n}} < /dev/null > {SAID} 2>&1; echo; echo ended $?\n")
+        pipe(self.process.stdin).flush()
+        code = next((line.split()[1] for line in pipe(self.process.stdout) if line.startswith("ended ")), "?")
         seconds = time.perf_counter() - started
         if code != "0":
             self._fail(command, code)
         return {"s": seconds}
 
     def _fail(self, command: str, code: str) -> None:
-        _pipe(self.process.stdin).write(f"tail -n 20 {SAID}; exit\n")
-        _pipe(self.process.stdin).flush()
-        print(_pipe(self.process.stdout).read(), file=sys.stderr)
+        pipe(self.process.stdin).write(f"tail -n 20 {SAID}; exit\n")
+        pipe(self.process.stdin).flush()
+        print(pipe(self.process.stdout).read(), file=sys.stderr)
         raise UserError(f"'{command[:100]}' ended with {code} in its container; expected 0: see above")
 
 
-def _pipe(pipe: IO[str] | None) -> IO[str]:
-    if pipe is None:
-        raise ValueError("the shell was started without pipes")
-    return pipe
+def pipe(end: IO[str] | None) -> IO[str]:
+    """An end of a pipe of a process that was started with one."""
+    if end is None:
+        raise ValueError("the process was started without pipes")
+    return end
 
 
 @dataclass(frozen=True)
@@ -131,15 +132,23 @@ class Clone:
         params[section] |= values
         (self.path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
-    def forget(self, *, outputs: Sequence[str] = OUTPUTS, lock: bool = False) -> None:
-        """Deletes outputs and DVC's caches, and with `lock` dvc.lock: the next run runs all that made these outputs.
+    def forget(self, *, lock: bool = False) -> None:
+        """Deletes all outputs and DVC's caches, and with `lock` dvc.lock: the next run runs all stages.
 
-        A dvc.lock that stays is the same after that run, so that publishing finds its receipt and is not timed.
+        A dvc.lock that stays is the same after that run, so that publishing finds its receipt and takes no time.
         """
-        for name in (*outputs, ".dvc/cache", ".dvc/tmp", ".local/dvc-site-cache"):
+        for name in (*OUTPUTS, ".dvc/cache", ".dvc/tmp", ".local/dvc-site-cache"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         if lock:
             (self.path / "dvc.lock").unlink(missing_ok=True)
+
+    def forget_below(self, folder: str) -> None:
+        """Deletes the files made below a folder, also from DVC's cache: the next run runs their stages."""
+        shutil.rmtree(self.path / folder, ignore_errors=True)
+        shutil.rmtree(self.path / ".dvc/cache/runs", ignore_errors=True)
+        stages = yaml.safe_load((self.path / "dvc.lock").read_text())["stages"]
+        for out in (out for stage in stages.values() for out in stage["outs"] if out["path"].startswith(folder)):
+            (self.path / ".dvc/cache/files/md5" / out["md5"][:2] / out["md5"][2:]).unlink(missing_ok=True)
 
     def commit(self, message: str) -> None:
         """Commits all, so that publishing has no patch to send."""

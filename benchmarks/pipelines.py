@@ -14,12 +14,12 @@ from typing import Any
 import docker
 import yaml
 
-from benchmarks.clones import OUTPUTS, Clone
+from benchmarks.clones import Clone
 from scripts import images
 
 MODEL = "model"
 STAGE = Path(__file__).parent / "stage"
-EXTERNAL = "data/external"
+EXTERNAL, MADE = "data/external", "data/processed"
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Work:
     @property
     def out(self) -> str:
         """The path of what it makes; git ignores it."""
-        return f"data/processed/{self.name}/out"
+        return f"{MADE}/{self.name}/out"
 
     def block(self) -> str:
         """Its block of dvc.yaml.template."""
@@ -82,7 +82,7 @@ def install(clone: Clone, works: list[Work]) -> None:
 
     Writes dvc.yaml.template, params.yaml, stages/ and data/external/, and commits.
     """
-    clone.forget(outputs=OUTPUTS, lock=True)
+    clone.forget(lock=True)
     for dockerfile in (clone.path / "stages").glob("*/Dockerfile"):
         folder = dockerfile.parent
         if (folder / "work.py").exists():

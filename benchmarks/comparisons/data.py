@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from benchmarks import engine
+from benchmarks import watch
 from benchmarks.bench import Bench
 from benchmarks.clones import Clone
 from benchmarks.measure import Record, Sample
 from benchmarks.pipelines import Work
+from scripts import images
 from stages.ingest.ingest import bundled
 
 TREES = 10  # of 1e6 rows, a hundred would take the better part of an hour
@@ -27,11 +28,10 @@ def write_rows(clone: Clone, count: int) -> None:
 def of_stages(clone: Clone) -> dict[str, Sample]:
     """Runs all from nothing; of each stage's container the seconds and the most memory, of all together the seconds."""
     clone.forget()
-    with engine.peaks(clone.label) as peaks, engine.lifetimes(clone.label) as stages:
+    with watch.watching(clone.label) as seen:
         whole = clone.make("run", STAGE_MEMORY="6g")
-    return {"make run": whole} | {
-        name: {"s": seconds, **({"MB": peaks[name]} if name in peaks else {})} for name, seconds in stages.items()
-    }
+    stages = [name for name in seen.names.values() if name in images.stage_names(clone.path / "stages")]
+    return {"make run": whole} | {name: seen.of(name) for name in stages}
 
 
 def rows(bench: Bench, record: Record) -> None:
@@ -54,7 +54,7 @@ def folders(bench: Bench, record: Record) -> None:
         clone.make("run")
 
         def full(clone: Clone = clone) -> Sample:
-            clone.forget(outputs=["data/processed"])
+            clone.forget()
             return clone.make("run")
 
         what = f"an output of {count:,} files"

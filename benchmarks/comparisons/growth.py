@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from benchmarks import engine, pipelines
+from benchmarks import pipelines, watch
 from benchmarks.bench import Bench
 from benchmarks.clones import Clone, Shell
 from benchmarks.measure import Record, Sample
@@ -14,17 +14,21 @@ SHAPES = {"chain": pipelines.chain, "fan": pipelines.fan}
 
 def sides(clone: Clone, shell: Shell, what: str, prepare: Callable[[], None]) -> dict[str, Callable[[], Sample]]:
     """The two sides of a comparison, each with its seconds and the memory of its runner, after `prepare`."""
+    (waiting,) = watch.running(clone.label)
 
-    def watched(who: str, call: Callable[[], Sample]) -> Sample:
+    def make_run() -> Sample:
         prepare()
-        with engine.peaks(clone.label) as peaks:
-            sample = call()
-        return {**sample, **({"MB": peaks[who]} if who in peaks else {})}
+        with watch.watching(clone.label) as seen:
+            sample = clone.make("run")
+        return {**seen.of(watch.RUNNER), **sample}
 
-    return {
-        f"{what}: make run": lambda: watched("run", lambda: clone.make("run")),
-        f"{what}: dvc repro": lambda: watched("shell", lambda: shell.run("dvc repro")),
-    }
+    def dvc_repro() -> Sample:
+        prepare()
+        with watch.watching(clone.label) as seen:
+            sample = shell.run("dvc repro")
+        return {**sample, "MB": seen.memory[waiting]} if waiting in seen.memory else sample
+
+    return {f"{what}: make run": make_run, f"{what}: dvc repro": dvc_repro}
 
 
 def actions(clone: Clone, works: list[Work]) -> dict[str, Callable[[], None]]:
@@ -79,5 +83,5 @@ def compare(bench: Bench, record: Record) -> None:
         f"Full runs are repeated five times at 10 stages, twice at 50, once at 200. The time a stage is (last {LAST} - "
         f"nothing) / {LAST}, by medians: {ours:.2f} s of make run, {dvc:.2f} s of dvc repro.",
         "last: the last stage's parameter was changed; make run then publishes the new dvc.lock as well.",
-        "Memory: the most that was seen in the container of the runner, looked at up to ten times a second.",
+        "Memory: the most that was seen in the container of the runner, looked at ten times a second.",
     ]

@@ -38,7 +38,7 @@ def compare(bench: Bench, record: Record) -> None:
     clone.make("run")
 
     def full() -> Sample:
-        clone.forget(outputs=["data/processed"])
+        clone.forget_below(pipelines.MADE)
         return clone.make("run")
 
     with container(clone, folder) as shell:

@@ -20,7 +20,7 @@ def jobs(bench: Bench, record: Record, what: str, works: list[Work], most: int) 
     clone.make("run")
 
     def with_jobs(number: int) -> Sample:
-        clone.forget(outputs=["data/processed"])
+        clone.forget_below(pipelines.MADE)
         return clone.make("run", f"JOBS={number}")
 
     one, many = f"{what}, JOBS=1", f"{what}, JOBS={most}"

@@ -50,11 +50,6 @@ def timed(call: Callable[[], object]) -> Sample:
     return {"s": time.perf_counter() - started}
 
 
-def lose(clone: Clone) -> None:
-    """Deletes the data and DVC's cache of it, so that a pull fetches all."""
-    clone.forget(outputs=["data/processed", "models"])
-
-
 def with_folder(bench: Bench, record: Record, clone: Clone, what: str) -> None:
     """Push and pull with the default remote, a folder, against `cp -r`."""
     remote, data, copy = clone.path / ".local" / "dvc-remote", clone.path / DATA, bench.source.with_name("copied")
@@ -64,7 +59,7 @@ def with_folder(bench: Bench, record: Record, clone: Clone, what: str) -> None:
         return clone.make("push")
 
     def pull() -> Sample:
-        lose(clone)
+        clone.forget()
         return clone.make("pull")
 
     def cp(source: Path, target: Path) -> Sample:
@@ -92,7 +87,7 @@ def with_s3(bench: Bench, record: Record, clone: Clone, shell: Shell, what: str)
         return shell.run(f"{CLIENT} put {DATA} bench copy")
 
     def pull() -> Sample:
-        lose(clone)
+        clone.forget()
         return clone.make("pull", **S3)
 
     def get() -> Sample:
