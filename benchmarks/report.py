@@ -80,7 +80,12 @@ def draw(results: Results, path: Path) -> None:
     times = {name: measured for name, measured in times.items() if measured}
     heights = [len(measured) + 2 for measured in times.values()] or [1]
     figure, panels = pyplot.subplots(
-        len(heights), figsize=(10, 0.2 * sum(heights) + 1), height_ratios=heights, squeeze=False, layout="constrained"
+        len(heights),
+        figsize=(10, 0.2 * sum(heights) + 1),
+        height_ratios=heights,
+        sharex=True,
+        squeeze=False,
+        layout="constrained",
     )
     for panel, (name, measured) in zip(panels[:, 0], times.items(), strict=False):
         draw_panel(panel, name, measured)
@@ -95,5 +100,6 @@ def draw_panel(panel: Any, name: str, measured: list[Mapping[str, Any]]) -> None
     panel.errorbar(medians, range(len(measured)), xerr=spread, fmt="o", markersize=4, capsize=3)
     panel.set(title=name.replace("_", " "), xscale="log", ylim=(len(measured) - 0.5, -0.5))
     panel.set_yticks(range(len(measured)), [m["name"] for m in measured], fontsize=7)
-    panel.set_xlabel("seconds: median, least and most", fontsize=7)
-    panel.grid(alpha=0.3, which="both", axis="x")
+    panel.xaxis.set_major_formatter("{x:g} s")
+    panel.tick_params(axis="x", labelbottom=True, labelsize=7)
+    panel.grid(alpha=0.3, axis="x")
