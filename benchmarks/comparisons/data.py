@@ -40,10 +40,9 @@ def rows(bench: Bench, record: Record) -> None:
     clone.set("train", n_estimators=TREES)
     for count in bench.size([10_000, 100_000, 1_000_000], [1000]):
         write_rows(clone, count)
-        for _ in range(bench.size(2, 1)):
-            for name, sample in of_stages(clone).items():
-                for unit, value in sample.items():
-                    record.add(f"{count:,} rows: {name}", value, unit)
+        for name, sample in of_stages(clone).items():
+            for unit, value in sample.items():
+                record.add(f"{count:,} rows: {name}", value, unit)
     (clone.path / SOURCE).unlink()
     clone.restore()
 
@@ -66,6 +65,6 @@ def compare(bench: Bench, record: Record) -> None:
     rows(bench, record)
     folders(bench, record)
     record.notes.append(
-        f"Rows: {TREES} trees, each size twice; seconds and memory are those of the stage's container. "
+        f"Rows: {TREES} trees, each size once; seconds and memory are those of the stage's container. "
         "An output of many files: a stage that writes them into its folder, 100 bytes each."
     )
