@@ -1,5 +1,6 @@
 """A function whose imports take longer than itself, made ready in a process of its own while other work goes on."""
 
+import gc
 import importlib
 import multiprocessing
 import signal
@@ -58,6 +59,7 @@ def _work(
     Path("/proc/self/comm").write_text(name)
     for module in modules:
         importlib.import_module(module)
+    gc.freeze()  # what was imported stays: the collector need not walk through it
     try:
         arguments = connection.recv()
     except EOFError:

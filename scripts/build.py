@@ -73,7 +73,7 @@ def build(image: images.Image, base: images.Image) -> None:
     log = LOCAL / "logs" / f"build-{image.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    print(f"building {image.tag} ...", flush=True)
+    print(f"building {image.tag} ...\n", end="", flush=True)  # in one piece: others print too
     with package_index() as options, log.open("wb") as output:
         done = subprocess.run([*command, *options, "-"], input=image.context(), stdout=output, stderr=output)
     if done.returncode:
@@ -83,7 +83,7 @@ def build(image: images.Image, base: images.Image) -> None:
             f"error: stages/{image.name} could not be built: correct its Dockerfile or requirements.txt "
             f"(whole log: {log.relative_to(Path.cwd())})"
         )
-    print(f"built {image.tag} in {time.monotonic() - started:.0f} s", flush=True)
+    print(f"built {image.tag} in {time.monotonic() - started:.0f} s\n", end="", flush=True)
 
 
 def ensure(wanted: Mapping[str, images.Image]) -> list[str]:

@@ -6,9 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
-from rich.console import Console
-from rich.live import Live
-
 LAST_LINES = 10
 
 
@@ -25,6 +22,9 @@ class Screen:
         columns = os.environ.get("TERMINAL", "")
         self._live = None
         if columns.isdecimal():
+            from rich.console import Console
+            from rich.live import Live
+
             console = Console(force_terminal=True, width=max(int(columns), 20))
             self._live = Live("", console=console, auto_refresh=False, transient=True)
         self._last = ""
