@@ -1,10 +1,9 @@
-"""A function whose imports take longer than itself, made ready in a process of its own while other work goes on."""
+"""A function that takes longer to get ready than to do its work: in a process of its own, while other work goes on."""
 
 import gc
-import importlib
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -15,19 +14,19 @@ from scripts.worker import FORK
 
 
 class Ahead:
-    """Calls `function` in a process that has imported `modules` by then, if `start` was called; else in this one.
+    """Calls `function` in a process that has called `get_ready` by then, if `start` was called; else in this one.
 
     `name` is what the process is called in messages and in lists of processes (15 letters at most).
     """
 
-    def __init__(self, name: str, modules: Iterable[str], function: Callable[..., Any]) -> None:
-        self._name, self._modules, self._function = name, list(modules), function
+    def __init__(self, name: str, get_ready: Callable[[], None], function: Callable[..., Any]) -> None:
+        self._name, self._get_ready, self._function = name, get_ready, function
         self._process: multiprocessing.process.BaseProcess | None = None
 
     def start(self) -> None:
         """Forks the process. It ends with this one."""
         self._connection, there = FORK.Pipe()
-        arguments = (self._name, self._modules, self._function, self._connection, there)
+        arguments = (self._name, self._get_ready, self._function, self._connection, there)
         self._process = FORK.Process(target=_work, args=arguments, name=self._name, daemon=True)
         self._process.start()
         there.close()
@@ -51,15 +50,18 @@ class Ahead:
 
 
 def _work(
-    name: str, modules: list[str], function: Callable[..., Any], parents: Connection, connection: Connection
+    name: str,
+    get_ready: Callable[[], None],
+    function: Callable[..., Any],
+    parents: Connection,
+    connection: Connection,
 ) -> None:
     parents.close()  # else this would never see the parent's end of it close
     for number in signals.ENDING:
         signal.signal(number, signal.SIG_DFL)
     Path("/proc/self/comm").write_text(name)
-    for module in modules:
-        importlib.import_module(module)
-    gc.freeze()  # what was imported stays: the collector need not walk through it
+    get_ready()
+    gc.freeze()  # what is there now stays: the collector need not walk through it
     try:
         arguments = connection.recv()
     except EOFError:

@@ -1,5 +1,6 @@
 """Does what `dvc repro` does, with independent stages side by side: each is DVC's own work, in a process of its own."""
 
+import gc
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -60,6 +61,7 @@ def reproduce(
             before_first()
         prepare = _preparation(todo, wanted, before_mlflow)
         repo.state.close()  # each worker opens its own
+        gc.freeze()  # what the workers share with this process stays shared: their collectors do not touch it
         with Screen(todo, failure.LOG) as screen:
             ran = _Run(todo, _schedule(todo, graph, jobs), prepare, screen).go()
         _put_in_order()

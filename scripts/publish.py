@@ -3,6 +3,7 @@
 The receipt is in the registry: a version with the model's digest, a decision, and the digest of dvc.lock.
 """
 
+import importlib
 import itertools
 import json
 import os
@@ -98,6 +99,13 @@ def published_before() -> Published | None:
     except (requests.RequestException, ValueError) as error:
         server = os.environ["MLFLOW_TRACKING_URI"]
         raise UserError(_not_published(f"the MLflow server {server} did not answer ({reason(error)})")) from None
+
+
+def get_ready() -> None:
+    """Imports what `publish_all` needs beyond this module, which takes seconds, and draws a first picture."""
+    for module in ("mlflow", "stages.train.registry", "stages.train.server", "pandas", "sklearn.metrics"):
+        importlib.import_module(module)
+    pictures.warm_up()
 
 
 def publish_all(used: Snapshot) -> Published:
@@ -200,8 +208,6 @@ def uncommitted() -> bytes:
 
 TAGS_AT_ONCE = 100  # more in one call are refused by MLflow's server
 
-IMPORTS = ("mlflow", "stages.train.registry", "stages.train.server", "matplotlib.pyplot", "pandas", "sklearn.metrics")
-"""What publishing imports beyond this module: seconds, which a run with nothing to publish need not wait for."""
 
 TEXT = "surrogateescape"
 """How bytes that are no UTF-8 survive as text."""

@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
         print("dvc.yaml: rendered", flush=True)
     comes_up = environment.is_local(os.environ) and services.start()
     take_snapshot = functools.cache(lambda: publish.snapshot(wanted))
-    publishing = Ahead("publish", publish.IMPORTS, publish.publish_all)
+    publishing = Ahead("publish", publish.get_ready, publish.publish_all)
 
     def before_the_first_stage() -> None:
         take_snapshot()

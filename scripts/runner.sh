@@ -44,31 +44,42 @@ python_image=${PYTHON_IMAGE:-$(sh scripts/python_image.sh --name)}
 runner_image=stages/runner:$({ echo "$python_image"; cat Dockerfile.runner scripts/requirements.txt; } | hash12)
 network=pipeline-$clone
 
-# A second tag says that this clone uses an image, so that clean-all in another clone leaves it; first of all, then.
-if have_image "$python_image"; then docker tag "$python_image" "stages/clone-$clone:python"; fi
-if ! have_image "$runner_image"; then
-    [ -n "${PYTHON_IMAGE:-}" ] || sh scripts/python_image.sh > /dev/null
-    docker tag "$python_image" "stages/clone-$clone:python"
-    say "building the runner image $runner_image (once; a minute or two) ..."
-    context=$(mktemp -d)
-    # The legacy builder keeps the build stage as an image without a name, arguments and all: not longer than needed.
-    # The engine runs one 'prune' at a time: where another clone's is going on, that one does it.
-    forget_build_stage() { docker image prune --force --filter label=pipeline.image=runner-build > /dev/null 2>&1 || true; }
-    trap 'rm -rf "$context"; forget_build_stage' EXIT
-    cp Dockerfile.runner scripts/requirements.txt "$context"
-    quietly docker build --pull=false --tag "$runner_image" --file "$context/Dockerfile.runner" \
-        --build-arg "PYTHON_IMAGE=$python_image" \
-        --build-arg PIP_INDEX_URL --build-arg PIP_EXTRA_INDEX_URL --build-arg PIP_TRUSTED_HOST \
-        --build-arg HTTP_PROXY --build-arg HTTPS_PROXY --build-arg NO_PROXY \
-        --build-arg http_proxy --build-arg https_proxy --build-arg no_proxy "$context" \
-        || die "the runner image could not be built: see above"
-    rm -rf "$context"
-    forget_build_stage
-    trap - EXIT
-fi
-docker tag "$runner_image" "stages/clone-$clone:runner"
-docker network inspect "$network" > /dev/null 2>&1 \
-    || docker network create --label "pipeline.clone=$clone" "$network" > /dev/null
+# Whether both images, this clone's second tag of each and its network are there: one question instead of five.
+all_at_hand() {
+    docker inspect --format '{{.Id}}' "$python_image" "stages/clone-$clone:python" \
+        "$runner_image" "stages/clone-$clone:runner" "$network" 2> /dev/null \
+        | awk '{ id[NR] = $0 } END { exit !(NR == 5 && id[1] == id[2] && id[3] == id[4]) }'
+}
+
+make_ready() {
+    # A second tag says that this clone uses an image, so that clean-all in another clone leaves it; first of all, then.
+    if have_image "$python_image"; then docker tag "$python_image" "stages/clone-$clone:python"; fi
+    if ! have_image "$runner_image"; then
+        [ -n "${PYTHON_IMAGE:-}" ] || sh scripts/python_image.sh > /dev/null
+        docker tag "$python_image" "stages/clone-$clone:python"
+        say "building the runner image $runner_image (once; a minute or two) ..."
+        context=$(mktemp -d)
+        # The legacy builder keeps the build stage as an image without a name, arguments and all: not longer than needed.
+        # The engine runs one 'prune' at a time: where another clone's is going on, that one does it.
+        forget_build_stage() { docker image prune --force --filter label=pipeline.image=runner-build > /dev/null 2>&1 || true; }
+        trap 'rm -rf "$context"; forget_build_stage' EXIT
+        cp Dockerfile.runner scripts/requirements.txt "$context"
+        quietly docker build --pull=false --tag "$runner_image" --file "$context/Dockerfile.runner" \
+            --build-arg "PYTHON_IMAGE=$python_image" \
+            --build-arg PIP_INDEX_URL --build-arg PIP_EXTRA_INDEX_URL --build-arg PIP_TRUSTED_HOST \
+            --build-arg HTTP_PROXY --build-arg HTTPS_PROXY --build-arg NO_PROXY \
+            --build-arg http_proxy --build-arg https_proxy --build-arg no_proxy "$context" \
+            || die "the runner image could not be built: see above"
+        rm -rf "$context"
+        forget_build_stage
+        trap - EXIT
+    fi
+    docker tag "$runner_image" "stages/clone-$clone:runner"
+    docker network inspect "$network" > /dev/null 2>&1 \
+        || docker network create --label "pipeline.clone=$clone" "$network" > /dev/null
+}
+
+if ! all_at_hand; then make_ready; fi
 
 verb=${1:-}
 # The command line is put together from its end: what runs, then the options before it.
