@@ -203,7 +203,7 @@ def test_two_clones_run_at_once(two: tuple[list[Clone], list[str]]) -> None:
 def test_a_second_run_in_the_same_clone_is_refused(two: tuple[list[Clone], list[str]]) -> None:
     """While a run goes on, another of the same clone is refused in one sentence, and the first goes on undisturbed."""
     clone = two[0][1]
-    clone.edit("params.yaml", "n_estimators: 21", "n_estimators: 22")
+    clone.edit("params.yaml", "n_estimators: 21", "n_estimators: 2000")  # longer than the second waits
     first = start(clone, "run")
     while not clone.docker("container", "ls", "--quiet", "--filter", "label=pipeline.stage=train"):
         assert first.poll() is None, "the run ended without train"
