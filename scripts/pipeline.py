@@ -3,7 +3,7 @@
 import gc
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from typing import NamedTuple
@@ -31,7 +31,7 @@ class Failure(NamedTuple):
     """Why a stage failed, in a sentence, and the lines that it had printed."""
 
     sentence: str
-    printed: list[str]
+    printed: Sequence[str]
 
 
 def reproduce(
@@ -188,7 +188,7 @@ class _Run:
         for name, failed in self.failures.items():
             self.screen.repeat(name, failed.printed)
         if left := self.plan.not_begun:
-            print(f"not run: {', '.join(left)}", flush=True)
+            self.screen.note(f"not run: {', '.join(left)}")
         raise UserError("\nerror: ".join(failed.sentence for failed in self.failures.values()))
 
     def _begin(self) -> bool:

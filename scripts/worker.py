@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -21,7 +22,8 @@ from scripts.project import UserError
 
 RAN, RESTORED, UNCHANGED, FAILED = "ran", "restored", "unchanged", "failed"
 FORK = multiprocessing.get_context("fork")
-CHUNK = 1 << 16
+CHUNK = 1 << 16  # bytes
+KEPT_LINES = 1000  # of a stage that may print for days
 tqdm.tqdm.monitor_interval = 0  # DVC's bars would start a thread, and one who forks should have none that holds a lock
 
 
@@ -35,12 +37,12 @@ class Outcome(NamedTuple):
 class Worker:
     """The process for one stage. `prepare` is called in it when, and only if, DVC is about to run the stage's command.
 
-    Raises in it UserError or DvcException: then the stage has FAILED. `printed` are the lines of its output so far.
+    Where it raises UserError, the stage has FAILED. `printed` are the last lines of its output so far.
     """
 
     def __init__(self, stage: Stage, prepare: Callable[[Stage], None]) -> None:
         self.name, self.since = stage.addressing, datetime.now(UTC)
-        self.printed: list[str] = []
+        self.printed: deque[str] = deque(maxlen=KEPT_LINES)
         self._begun = b""
         self.output, write = os.pipe()
         self._outcome, told = FORK.Pipe(duplex=False)
@@ -131,7 +133,7 @@ def reproduce(stage: Stage, prepare: Callable[[Stage], None]) -> str:
         run_command(stage, **options)
 
     dvc.stage.run.cmd_run = prepared
-    with stage.repo.scm_context(quiet=True), stage.repo.lock:
+    with stage.repo.lock, stage.repo.scm_context(quiet=True):
         if not stage.reproduce():
             return UNCHANGED
         stage.dump(update_pipeline=False)
