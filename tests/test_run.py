@@ -1,7 +1,9 @@
 """What a run does with stages that are independent, fail, or meet a bad moment of the engine: DVC without Docker."""
 
+import hashlib
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,59 @@ def test_only_targets_and_what_they_need(stages):
     assert run(["b"]) == ["a", "b"]
     with pytest.raises(UserError, match="there is no stage x; expected one of a, b, c"):
         run(["x"])
+
+
+# --- images
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """What was asked to be built, a line for each time; no image is on the machine."""
+    note = "import sys; print(*sys.argv[1:], file=open('built', 'a'))"
+    monkeypatch.setattr(
+        build, "ensure", lambda wanted: subprocess.run([sys.executable, "-c", note, *wanted], check=True)
+    )
+    return lambda: Path("built").read_text().splitlines() if Path("built").exists() else []
+
+
+def with_images(*names):
+    wanted = {name: images.Image(name, f"stages/{name}:1", {}) for name in (images.BASE, *names)}
+    return pipeline.reproduce([], wanted)
+
+
+def test_images_of_stages_that_are_certain_to_run_are_built_together(stages, built):
+    """On a machine that knows nothing all images are built at once, before the first stage."""
+    stages(a="[ -e built ] # stages/a:1", b_a="true # stages/b:1")
+    assert with_images("a", "b") == ["a", "b"]
+    assert built() == ["base a b"]
+
+
+def test_no_image_is_built_for_what_is_up_to_date_or_restored(stages, built):
+    """A machine that has all outputs, or has them in DVC's cache, needs no image."""
+    stages(a="true # stages/a:1", b_a="true # stages/b:1")
+    with_images("a", "b")
+    Path("built").unlink()
+    assert with_images("a", "b") == []
+    for name in ("a.out", "b.out", "dvc.lock"):
+        Path(name).unlink()
+    assert with_images("a", "b") == []
+    assert built() == []
+    assert Path("b.out").exists()
+
+
+def test_an_image_is_built_when_dvc_says_that_its_stage_is_to_run(stages, built):
+    """Where DVC might have restored a stage, its image is built when that turns out not to be so, and no other."""
+    stages(a="true # stages/a:1", b_a="true # stages/b:1")
+    with_images("a", "b")
+    Path("built").unlink()
+    for path in ("dvc.lock", "b.out", *Path(".dvc/cache/files/md5").glob(f"{md5('b')[:2]}/*")):
+        Path(path).unlink()
+    assert with_images("a", "b") == ["b"]
+    assert built() == ["base b"]
+
+
+def md5(name):
+    return hashlib.md5(f"{name}\n".encode(), usedforsecurity=False).hexdigest()
 
 
 # --- failures
