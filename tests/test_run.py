@@ -27,6 +27,7 @@ def stages(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(heal, "DVC_LOCK", tmp_path / "dvc.lock")
     monkeypatch.setattr(heal, "KEPT", tmp_path / ".kept")
+    monkeypatch.setattr(heal, "CACHE", tmp_path / ".dvc" / "cache")
     monkeypatch.setattr(failure, "LOG", tmp_path / "run.log")
     monkeypatch.setattr(build, "on_this_machine", dict)
     monkeypatch.setattr(build, "claim_present", lambda wanted, here: None)
