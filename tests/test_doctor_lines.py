@@ -158,7 +158,7 @@ def given(monkeypatch):
 
     def give(limit, value):
         for stage in stages:
-            for name, usual in {"MEMORY": "2g", "CPUS": "1", "PIDS": "256"}.items():
+            for name, usual in {"MEMORY": "2g", "CPUS": "1", "PIDS": "256", "TIMEOUT": "12h"}.items():
                 monkeypatch.setenv(f"{stage.upper()}_{name}", usual)
         monkeypatch.setenv(f"{stages[0].upper()}_{limit}", value)
         return [(check.good, str(check)) for check in doctor.limits(4 << 30, 2)]
@@ -168,7 +168,14 @@ def given(monkeypatch):
 
 @pytest.mark.parametrize(
     ("limit", "value"),
-    [("MEMORY", "2g"), ("MEMORY", "512MiB"), ("MEMORY", "4294967296"), ("CPUS", "0.5"), ("PIDS", "1")],
+    [
+        ("MEMORY", "2g"),
+        ("MEMORY", "512MiB"),
+        ("MEMORY", "4294967296"),
+        ("CPUS", "0.5"),
+        ("PIDS", "1"),
+        ("TIMEOUT", "0"),
+    ],
 )
 def test_a_limit_that_docker_takes_has_no_line(given, limit, value):
     """A limit within the machine's means is nothing to speak of."""
@@ -182,6 +189,7 @@ def test_a_limit_that_docker_takes_has_no_line(given, limit, value):
         ("CPUS", "two", False, "CPUS is two; expected one like 1.5"),
         ("CPUS", "3", False, "CPUS is 3; expected at most 2"),
         ("PIDS", "1.5", False, "PIDS is 1.5; expected one like 256"),
+        ("TIMEOUT", "soon", False, "TIMEOUT is soon; expected one like 12h"),
         ("MEMORY", "8g", None, "MEMORY is 8g, more than the machine's 4 GiB"),
     ],
 )
