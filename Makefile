@@ -94,7 +94,7 @@ test-unit: ## The tests that need no container
 	@$(RUNNER) test -m 'not docker'
 
 test-crash: ## Every process killed at every point of a run, and 100 random kills: an hour or two; SEED=n replays
-	@sh tests/crash/with_engine.sh $(RUNNER) test tests/crash $(if $(SEED),--seed=$(SEED))
+	@sh tests/crash/with_engine.sh $(RUNNER) test -vv tests/crash $(if $(SEED),--seed=$(SEED))
 
 bench: ## How fast, against what: an hour on a quiet machine; ONLY=name,name some of it, QUICK=1 small
 	@$(RUNNER) bench "only=$(ONLY)" "quick=$(QUICK)"
