@@ -185,11 +185,12 @@ class _Run:
             self._stop()
         if not self.failures:
             return self.ran
-        for name, failed in self.failures.items():
+        failures = {name: self.failures[name] for name in self.stages if name in self.failures}  # the pipeline's order
+        for name, failed in failures.items():
             self.screen.repeat(name, failed.printed)
         if left := self.plan.not_begun:
             self.screen.note(f"not run: {', '.join(left)}")
-        raise UserError("\nerror: ".join(failed.sentence for failed in self.failures.values()))
+        raise UserError("\nerror: ".join(failed.sentence for failed in failures.values()))
 
     def _begin(self) -> bool:
         begun = self.plan.begin()
