@@ -16,7 +16,7 @@ import yaml
 
 from benchmarks.measure import Sample
 from scripts import copies
-from scripts.project import UserError
+from scripts.project import UserError, load_yaml
 
 OUTPUTS = ("data/raw", "data/processed", "models", "metrics")
 SAID = "/tmp/said"
@@ -124,7 +124,7 @@ class Clone:
 
     @property
     def params(self) -> dict[str, Any]:
-        return yaml.safe_load((self.path / "params.yaml").read_text())
+        return load_yaml((self.path / "params.yaml").read_text())
 
     def set(self, section: str, **values: Any) -> None:
         """Changes values in a section of params.yaml."""
@@ -146,7 +146,7 @@ class Clone:
         """Deletes the files made below a folder, also from DVC's cache: the next run runs their stages."""
         shutil.rmtree(self.path / folder, ignore_errors=True)
         shutil.rmtree(self.path / ".dvc/cache/runs", ignore_errors=True)
-        stages = yaml.safe_load((self.path / "dvc.lock").read_text())["stages"]
+        stages = load_yaml((self.path / "dvc.lock").read_text())["stages"]
         for out in (out for stage in stages.values() for out in stage["outs"] if out["path"].startswith(folder)):
             (self.path / ".dvc/cache/files/md5" / out["md5"][:2] / out["md5"][2:]).unlink(missing_ok=True)
 

@@ -10,6 +10,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 import dvc.stage.run
@@ -101,7 +102,7 @@ class Worker:
         self._process.join()
 
 
-def _work(stage: Stage, prepare: Callable[[Stage], None], write: int, told) -> None:
+def _work(stage: Stage, prepare: Callable[[Stage], None], write: int, told: Connection) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in set(signals.ENDING) - {signal.SIGINT}:
         signal.signal(number, signal.SIG_DFL)

@@ -41,9 +41,13 @@ OUTPUTS = ("data", "models", "metrics")
 DESCRIBE = r"""
 import json, os, re, sys
 import requests
-def get(what, **query):
-    answer = requests.get(f"{os.environ['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/{what}", params=query)
+def told(answer):  # a fault of the server is not the same as nothing being there
+    if answer.status_code == 404 and answer.json().get("error_code") == "RESOURCE_DOES_NOT_EXIST":
+        return {}
+    answer.raise_for_status()
     return answer.json()
+def get(what, **query):
+    return told(requests.get(f"{os.environ['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/{what}", params=query))
 def files(run, path=""):
     for file in get("artifacts/list", run_id=run, path=path).get("files", []):
         yield from files(run, file["path"]) if file["is_dir"] else [[file["path"], size(file)]]
@@ -54,8 +58,8 @@ def pairs(listed):
 def timeless(value):  # a record but for its time
     return re.sub(r'"at": "[^"]*"', '"at": ""', value) if isinstance(value, str) else value
 experiment = get("experiments/get-by-name", experiment_name=NAME).get("experiment")
-runs = requests.post(f"{os.environ['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/runs/search",
-    json={"experiment_ids": [experiment["experiment_id"]]}).json().get("runs", []) if experiment else []
+runs = told(requests.post(f"{os.environ['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/runs/search",
+    json={"experiment_ids": [experiment["experiment_id"]]})).get("runs", []) if experiment else []
 model = get("registered-models/get", name=NAME).get("registered_model", {})
 versions = get("model-versions/search", filter=f"name='{NAME}'").get("model_versions", [])
 print("JSON", json.dumps({

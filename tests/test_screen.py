@@ -1,6 +1,8 @@
 """What is seen of stages that run side by side, with and without a terminal."""
 
+import io
 import re
+import sys
 
 import pytest
 
@@ -50,6 +52,13 @@ def test_on_a_terminal_one_line_says_what_goes_on(shown):
     assert "\r\x1b[2K1 of 2 stages ended; running: a 0 s" in text
     seen = re.sub(r"[^\n]*\x1b\[2K", "", re.sub(r"\x1b\[\?25[lh]", "", text))  # what is left when all is erased
     assert PLAIN.match(seen)
+
+
+def test_what_moves_the_cursor_is_not_lost(shown, monkeypatch):
+    """Whatever somebody puts in the place of standard output (DVC does), the bottom line reaches the terminal."""
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    screen, _ = shown(terminal="60")
+    assert "\r\x1b[2K" in screen
 
 
 def test_the_line_at_the_bottom_is_one_line(shown):

@@ -10,12 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from benchmarks.bench import Bench
 from benchmarks.clones import OUTPUTS, SAID, Clone, Shell, uid
 from benchmarks.measure import Record, Sample
 from scripts import environment, images, shell
+from scripts.project import load_yaml
 
 RUN = "make run, four stages"
 PLAIN = "the same as plain processes"
@@ -43,7 +42,7 @@ def plain_command(docker_run: str, name: str, params: Mapping[str, Any]) -> str:
 
 def plain_commands(clone: Clone) -> list[str]:
     """The programs of all stages in their order."""
-    stages = yaml.safe_load((clone.path / "dvc.yaml").read_text())["stages"]
+    stages = load_yaml((clone.path / "dvc.yaml").read_text())["stages"]
     return [plain_command(stage["cmd"][1], name, clone.params) for name, stage in stages.items()]
 
 
