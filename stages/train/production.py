@@ -20,7 +20,7 @@ import skops_model
 from stagekit import BadInput, rounded, sha256
 from stages.train import promotion, scoring
 from stages.train.promotion import PRODUCTION, Champion, State, Unscorable, Version
-from stages.train.server import RegistryError, Settings, artifact, read, run_of
+from stages.train.server import RegistryError, Settings, artifact, is_clash, read, run_of
 
 MODEL_FILE = "model/model.skops"
 """Where in its run a registered model is."""
@@ -76,7 +76,7 @@ def clashes_forgiven() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST" and "IntegrityError" not in str(error):
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST" and not is_clash(error):
             raise
 
 

@@ -25,8 +25,10 @@ from mlflow.types import ColSpec, Schema
 import skops_model
 from stagekit import sha256
 from stages.train import production, promotion
-from stages.train.server import Settings, quiet, server_errors, versions
+from stages.train.server import Settings, is_clash, quiet, server_errors, versions
 
+ATTEMPTS = 10
+"""How often a model's run and version are made: one more for each call in which another machine was as fast."""
 SERVING_PACKAGES = ("mlflow-skinny", "numpy", "pandas", "scikit-learn", "skops")
 
 
@@ -50,10 +52,7 @@ def publish(model: Path, metadata_path: Path, settings: Settings) -> Outcome:
     digest = sha256(model)
     with server_errors(), quiet():
         client = MlflowClient()
-        version = find_version(client, settings.model, digest)
-        if version is None:
-            run = _finished_run(client, settings, digest, model, metadata)
-            version = _register(client, settings, digest, run, metadata)
+        version = _version(client, settings, digest, model, metadata)
         state = production.settle(client, settings, production.Judge(client, settings, metadata["data"]["test"]))
     settled = state.version(int(version.version))
     stage, reason = settled.tags["decision"], settled.tags.get("reason", "")
@@ -63,6 +62,22 @@ def publish(model: Path, metadata_path: Path, settings: Settings) -> Outcome:
 def find_version(client: MlflowClient, model: str, digest: str) -> ModelVersion | None:
     """The oldest version of `model` whose content is `digest`, if there is one."""
     return next((v for v in versions(client, model) if v.tags.get("model_sha256") == digest), None)
+
+
+def _version(
+    client: MlflowClient, settings: Settings, digest: str, model: Path, metadata: dict[str, Any]
+) -> ModelVersion:
+    """The version that holds this model; what is missing of it and of its run is made."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            if version := find_version(client, settings.model, digest):
+                return version
+            run = _finished_run(client, settings, digest, model, metadata)
+            return _register(client, settings, digest, run, metadata)
+        except MlflowException as error:
+            # Another machine wrote the same row at the same moment: what is there now is looked at again.
+            if attempt == ATTEMPTS or not is_clash(error):
+                raise
 
 
 # --- the run

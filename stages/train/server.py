@@ -75,6 +75,11 @@ def server_errors() -> Iterator[None]:
         raise RegistryError(str(error)) from None
 
 
+def is_clash(error: MlflowException) -> bool:
+    """Whether another client wrote the same row of the server's database at the same moment."""
+    return "IntegrityError" in str(error)
+
+
 def versions(client: MlflowClient, model: str) -> list[ModelVersion]:
     """All versions of `model`, the oldest first; none if there is no such model."""
     found: list[ModelVersion] = []

@@ -1,8 +1,10 @@
 """Killed, refused or overtaken at any call to the registry, a promotion ends where the next one brings it."""
 
+import contextlib
 import itertools
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -174,6 +176,21 @@ def test_no_fault_of_the_server_promotes(model: Model, fault: str) -> None:
     assert model.stages()[1] == "Production"
 
 
+def publish_in_step(meet: object, model: Model, files: tuple) -> None:
+    """In a process of its own: publishes; every change waits until the others come to one too, or to their end."""
+
+    def instead(_: int, call: Callable[[], requests.Response], request: requests.PreparedRequest) -> requests.Response:
+        if writes(request):
+            with contextlib.suppress(threading.BrokenBarrierError):
+                meet.wait(timeout=2)
+        return call()
+
+    meet.wait()
+    with calls(instead):
+        registry.publish(*files, model.settings)
+    os._exit(0)
+
+
 def publish_at(start: object, model: Model, files: tuple) -> None:
     """In a process of its own: publishes when the others are ready too."""
     start.wait()
@@ -181,10 +198,10 @@ def publish_at(start: object, model: Model, files: tuple) -> None:
     os._exit(0)
 
 
-def race(model: Model, *candidates: tuple) -> None:
+def race(model: Model, *candidates: tuple, work: Callable[..., None] = publish_at) -> None:
     """Publishes all at once."""
     start = FORK.Barrier(len(candidates))
-    racing = [in_a_process(publish_at, start, model, files) for files in candidates]
+    racing = [in_a_process(work, start, model, files) for files in candidates]
     for process in racing:
         process.join()
     assert [process.exitcode for process in racing] == [0] * len(racing)
@@ -245,7 +262,7 @@ def test_the_first_two_models_at_once(model: Model) -> None:
     for number in range(3):
         model.name = f"{name}-{number}"
         good, better = model.candidate(0.1), model.candidate(0.2)
-        race(model, good, better)
+        race(model, good, better, work=publish_in_step)
         registry.publish(*good, model.settings)
         model.check_at_rest()
         assert len(model.stages()) == 2
@@ -254,11 +271,14 @@ def test_the_first_two_models_at_once(model: Model) -> None:
 
 
 def test_one_model_published_by_two_is_registered_once(model: Model) -> None:
-    """Two machines that publish the same model at once end with one version of it."""
+    """Two machines that make each change of a publication at the same moment end with one version of the model,
+    however far a third one came with it before it was killed."""
     model.publish(0.1)
-    for number in range(5):
-        files = model.candidate((20 + number) / 100)
-        race(model, files, files)
+    for done in range(7):
+        files = model.candidate((20 + done) / 100)
+        if done:
+            in_a_process(publish_until, model, files, done).join()
+        race(model, files, files, work=publish_in_step)
         registry.publish(*files, model.settings)
         model.check_at_rest()
 
