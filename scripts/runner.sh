@@ -76,7 +76,9 @@ make_ready() {
     fi
     docker tag "$runner_image" "stages/clone-$clone:runner"
     docker network inspect "$network" > /dev/null 2>&1 \
-        || docker network create --label "pipeline.clone=$clone" "$network" > /dev/null
+        || docker network create --label "pipeline.clone=$clone" "$network" > /dev/null \
+        || die "the network $network could not be made: see above; expected an engine with room for one more network" \
+            "(it has 31 as it is installed): call 'make clean-all' in a clone that you no longer need"
 }
 
 if ! all_at_hand; then make_ready; fi

@@ -133,22 +133,33 @@ def wait_until(true: Callable[[], object], what: str, seconds: float = 60) -> No
         time.sleep(0.05)
 
 
-@pytest.fixture(scope="session")
-def clone_at() -> Callable[[str], Clone]:
-    """Makes a clone in a new folder of a given name; `make test` deletes it, and all it made, at the end."""
+def new_clone(name: str) -> Clone:
+    """A clone in a new folder of a given name; `make test` deletes it, and all it made, at the end."""
     if not ROOT.parent.name.startswith("test-run-"):
         pytest.fail("tests that start containers work on a copy; expected to be called by 'make test'")
+    path = ROOT.parent / name
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(path)], check=True)
+    return Clone(path)
+
+
+@pytest.fixture(scope="module")
+def clone_at() -> Iterator[Callable[[str], Clone]]:
+    """Makes clones for one module. Their networks go when it ends: an engine has addresses for 31 of them."""
+    made: list[Clone] = []
 
     def make_clone(name: str) -> Clone:
-        path = ROOT.parent / name
-        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(path)], check=True)
-        return Clone(path)
+        made.append(new_clone(name))
+        return made[-1]
 
-    return make_clone
+    yield make_clone
+    for listed, remove in (("container ls --all", "container rm --force --volumes"), ("network ls", "network rm")):
+        for clone in made:
+            if found := clone.docker(*listed.split(), "--quiet"):
+                subprocess.run(["docker", *remove.split(), *found], check=True, stdout=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="session")
-def started(clone_at: Callable[[str], Clone]) -> Iterator[tuple[Clone, Make]]:
+def started() -> Iterator[tuple[Clone, Make]]:
     """A clone in which `make run` has been called once, and what that printed. Tests leave it as they found it."""
-    clone = clone_at(f"started-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}")
+    clone = new_clone(f"started-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}")
     yield clone, clone.make("run")

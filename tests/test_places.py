@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scripts.project import ROOT
-from tests.conftest import Clone, Make, images_built, stages_line
+from tests.conftest import Clone, Make, images_built, last_line, stages_line
 from tests.test_pipeline import ALL, NOTHING, OUTPUTS
 
 pytestmark = pytest.mark.docker
@@ -169,6 +169,25 @@ def start(clone: Clone, *arguments: str) -> subprocess.Popen[str]:
         ["make", *arguments], cwd=clone.path, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
+
+
+def test_no_room_for_a_network_is_told(short_lived: Callable[[str], Clone], tmp_path: Path) -> None:
+    """Where the engine has no addresses left for a network, one sentence says so, and how to make room."""
+    clone = short_lived("no room")
+    # A stand-in says it in the engine's words: filling the engine would stop the tests beside this one.
+    client = tmp_path / "docker"
+    client.write_text(
+        "#!/bin/sh\n"
+        f'if [ "$1 $2" != "network create" ]; then exec {shutil.which("docker")} "$@"; fi\n'
+        "echo Error response from daemon: could not find an available, non-overlapping IPv4 address pool >&2\n"
+        "exit 1\n"
+    )
+    client.chmod(0o755)
+    done = clone.make("status", check=False, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert done.returncode == 2
+    assert last_line(done).startswith("error: the network pipeline-")
+    assert last_line(done).endswith("call 'make clean-all' in a clone that you no longer need")
+    assert "could not find an available" in done.stdout
 
 
 @pytest.fixture(scope="module")

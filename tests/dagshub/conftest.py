@@ -72,7 +72,7 @@ def parts(network: str, given: Path, proxy: str, mlflow: str, name: str) -> Iter
     yield "-mlflow", [*beside, "--env", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false", mlflow, *server]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stand_in_for(image: Callable[[str], str]) -> Iterator[Callable[[Clone, str], StandIn]]:
     """Starts an empty stand-in with one of the two MLflow servers on a clone's network; gone after the tests."""
     started: list[str] = []
