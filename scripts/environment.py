@@ -80,6 +80,12 @@ def size(memory: str) -> int | None:
     return int(float(match[1]) * UNITS[(match[2] or "b").lower()]) if match else None
 
 
+def seconds(time: str) -> float | None:
+    """Seconds of what `timeout` takes for a time (`90`, `30m`, `1.5h`; 0 for none); None where it is no such thing."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", time)
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]] if match else None
+
+
 def limits(given: Mapping[str, str], stages: list[str]) -> dict[str, str]:
     """The limits of every stage by variable: its own (`TRAIN_MEMORY`) or else the common one (`STAGE_MEMORY`)."""
     return {

@@ -20,6 +20,8 @@ RWLOCK = ".dvc/tmp/rwlock"
 DVC_LOCK = ROOT / "dvc.lock"
 KEPT = LOCAL / "dvc.lock"
 """The last dvc.lock that was whole: DVC writes dvc.lock in place, so a kill can leave half of it."""
+EARLY = LOCAL / "early"
+"""The inputs of stages whose container was started before them."""
 CACHE = ROOT / ".dvc" / "cache"
 STARTS_WITHIN = timedelta(minutes=1)
 GRACE = 10  # seconds that a stage has to end by itself, as Docker's own default
@@ -29,6 +31,7 @@ def heal(*, ended_well: bool) -> None:
     """Makes the clone fit for a run. `ended_well`: whether the last one did; else half-written files are looked for."""
     if stop_stages(grace=0):
         say("removed the container of a stage that an interrupted run had left")
+    shutil.rmtree(EARLY, ignore_errors=True)
     remove_unstarted_runners()
     clear_dvcs_locks()
     restore_dvc_lock(ended_well=ended_well)

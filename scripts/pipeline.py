@@ -16,7 +16,7 @@ from dvc.stage import Stage
 from dvc.utils.serialize import dump_yaml
 from networkx import DiGraph
 
-from scripts import build, environment, failure, heal, images, render
+from scripts import build, early, environment, failure, heal, images, render
 from scripts.project import ROOT, UserError, load_yaml
 from scripts.schedule import Schedule
 from scripts.screen import Screen
@@ -172,6 +172,7 @@ class _Run:
     ) -> None:
         self.stages, self.plan, self.prepare, self.screen = stages, plan, prepare, screen
         self.workers: dict[str, Worker] = {}
+        self.early: dict[str, Worker] = {}
         self.tries = dict.fromkeys(stages, TRIES)
         self.ran: list[str] = []
         self.failures: dict[str, Failure] = {}
@@ -196,21 +197,33 @@ class _Run:
         begun = self.plan.begin()
         for name in begun:
             self.screen.begins(name)
-            self.workers[name] = Worker(self.stages[name], self.prepare)
+            if waiting := self.early.pop(name, None):
+                waiting.go()
+            self.workers[name] = waiting or Worker(self.stages[name], self.prepare)
         return bool(begun)
+
+    def _begin_early(self) -> None:
+        """Starts the containers of stages that come next once what they wait for runs: before, DVC may need none."""
+        runs = [name for name, worker in self.workers.items() if worker.runs]
+        for name in self.plan.soon(runs, self.early):
+            if early.command(name, self.stages[name].cmd):
+                self.early[name] = Worker(self.stages[name], self.prepare, ahead=True)
 
     def _follow(self) -> None:
         """Shows what comes in, until a worker has said something or has ended, or the screen is to be renewed."""
         ended = len(self.stages) - len(self.plan.not_begun) - len(self.workers)
         self.screen.goes_on(ended, len(self.stages))
-        descriptors = {number: each for each in self.workers.values() for number in (each.output, each.ended)}
+        workers = self.workers.values()
+        descriptors = {number: each for each in workers for number in (each.output, each.told, each.ended)}
         ready = wait(list(descriptors), timeout=REFRESH)
         for each in dict.fromkeys(descriptors[number] for number in ready):
+            each.listen()
             has_ended = each.ended in ready
             for line in each.lines(all_of_it=has_ended):
                 self.screen.line(each.name, line)
             if has_ended:
                 self._end(self.workers.pop(each.name))
+        self._begin_early()
 
     def _end(self, worker: Worker) -> None:
         name = worker.name
@@ -232,15 +245,24 @@ class _Run:
         self.failures[name] = Failure(failure.why(printed, name, starved=starved), worker.printed)
         self.plan.end(name, well=False)
         self.screen.ends(name, result)
+        self._stop_early()
+
+    def _stop_early(self) -> None:
+        """Ends what was started early and may be of no use now."""
+        for each in self.early.values():
+            each.interrupt()
+        while self.early:
+            self.early.popitem()[1].end_within(heal.GRACE)
 
     def _stop(self) -> None:
         """Ends what still runs, if anything does: no container of a stage is left, and no process of DVC."""
-        if not self.workers:
+        workers = [*self.workers.values(), *self.early.values()]
+        if not workers:
             return
-        for each in self.workers.values():
+        for each in workers:
             each.interrupt()
         heal.stop_stages()
-        for each in self.workers.values():
+        for each in workers:
             each.end_within(heal.GRACE)
         heal.stop_stages()  # of a command that began just then
 

@@ -1,6 +1,7 @@
 """Which stages may run now: those whose inputs are made, as many at once as jobs and memory allow."""
 
 import graphlib
+import heapq
 from collections.abc import Collection, Mapping
 
 
@@ -25,9 +26,12 @@ class Schedule:
         self._sorter = graphlib.TopologicalSorter(needs)
         self._sorter.prepare()
         self._order = list(needs)
+        self._needs = needs
         self._memory, self._jobs, self._budget, self._keep_going = memory, jobs, budget, keep_going
         self._waiting: list[str] = []
         self._seen: set[str] = set()
+        self._done: set[str] = set()
+        self._room = sum(heapq.nlargest(2 * jobs, memory.values())) <= budget
         self.running: set[str] = set()
         self.failed: list[str] = []
 
@@ -42,6 +46,18 @@ class Schedule:
             begun.append(stage)
         return begun
 
+    def soon(self, runs: Collection[str], early: Collection[str]) -> list[str]:
+        """The stages to be started early, beside those that were: what they wait for is done, or among those of `runs`.
+
+        As many as jobs are idle. None where the memory would not do for as many stages that wait as ones that run.
+        """
+        idle = self._jobs - len(self.running) - len(early)
+        if not self._room or self.failed or idle <= 0:
+            return []
+        left = [stage for stage in self._order if stage not in self._seen and stage not in early]
+        missing = {stage: set(self._needs[stage]) - self._done for stage in left}
+        return [stage for stage in left if missing[stage] and missing[stage] <= set(runs)][:idle]
+
     def _next(self) -> str | None:
         if len(self.running) >= self._jobs or (self.failed and not self._keep_going):
             return None
@@ -53,6 +69,7 @@ class Schedule:
         """To be called when a running stage has ended; only after a good end do those that wait for it get ready."""
         self.running.remove(stage)
         if well:
+            self._done.add(stage)
             self._sorter.done(stage)
         else:
             self.failed.append(stage)

@@ -9,6 +9,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from typing import NamedTuple
@@ -18,10 +19,11 @@ import tqdm
 from dvc.exceptions import DvcException
 from dvc.stage import Stage
 
-from scripts import heal, signals
+from scripts import early, heal, signals
 from scripts.project import UserError
 
 RAN, RESTORED, UNCHANGED, FAILED = "ran", "restored", "unchanged", "failed"
+GO = "go"
 FORK = multiprocessing.get_context("fork")
 CHUNK = 1 << 16  # bytes
 KEPT_LINES = 1000  # of a stage that may print for days
@@ -38,20 +40,41 @@ class Outcome(NamedTuple):
 class Worker:
     """The process for one stage. `prepare` is called in it when, and only if, DVC is about to run the stage's command.
 
-    Where it raises UserError, the stage has FAILED. `printed` are the last lines of its output so far.
+    Where it raises UserError, the stage has FAILED. `printed` are the last lines of its output so far, `runs` is
+    whether the command was begun. One that is made `ahead` starts the stage's container and then waits for `go`.
     """
 
-    def __init__(self, stage: Stage, prepare: Callable[[Stage], None]) -> None:
-        self.name, self.since = stage.addressing, datetime.now(UTC)
+    def __init__(self, stage: Stage, prepare: Callable[[Stage], None], *, ahead: bool = False) -> None:
+        self.name, self.since, self.runs = stage.addressing, datetime.now(UTC), False
+        self._result: Outcome | None = None
         self.printed: deque[str] = deque(maxlen=KEPT_LINES)
         self._begun = b""
         self.output, write = os.pipe()
-        self._outcome, told = FORK.Pipe(duplex=False)
-        self._process = FORK.Process(target=_work, args=(stage, prepare, write, told), name=self.name)
+        self.told, there = FORK.Pipe()
+        arguments = (stage, prepare, write, there, ahead)
+        self._process = FORK.Process(target=_work, args=arguments, name=self.name)
         self._process.start()
         os.close(write)
-        told.close()
+        there.close()
         os.set_blocking(self.output, False)
+
+    def go(self) -> None:
+        """Lets one that was made ahead work: what its stage waits for is there."""
+        self.since = datetime.now(UTC)
+        with suppress(OSError):  # it is dead, which its end tells
+            self.told.send(GO)
+
+    def listen(self) -> None:
+        """Takes note of what it says of itself; to be called when `told` can be read."""
+        try:
+            while self.told.poll():
+                said = self.told.recv()
+                if isinstance(said, Outcome):
+                    self._result = said
+                else:
+                    self.runs = True
+        except (EOFError, OSError):
+            return
 
     @property
     def ended(self) -> int:
@@ -84,12 +107,13 @@ class Worker:
         """How the stage ended; to be called when it has."""
         self._process.join()
         os.close(self.output)
-        try:
-            return self._outcome.recv()
-        except EOFError:
-            code = self._process.exitcode or 0
-            reason = f"was killed (signal {-code})" if code < 0 else f"ended with {code}"
-            return Outcome(FAILED, [f"error: dvc {reason}; expected it to end by itself: run again, which goes on"])
+        self.listen()
+        self.told.close()
+        if self._result:
+            return self._result
+        code = self._process.exitcode or 0
+        reason = f"was killed (signal {-code})" if code < 0 else f"ended with {code}"
+        return Outcome(FAILED, [f"error: dvc {reason}; expected it to end by itself: run again, which goes on"])
 
     def interrupt(self) -> None:
         """Lets no other command begin: DVC waits for the one that runs."""
@@ -102,15 +126,24 @@ class Worker:
         self._process.join()
 
 
-def _work(stage: Stage, prepare: Callable[[Stage], None], write: int, told: Connection) -> None:
+def _work(stage: Stage, prepare: Callable[[Stage], None], write: int, told: Connection, ahead: bool) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in set(signals.ENDING) - {signal.SIGINT}:
         signal.signal(number, signal.SIG_DFL)
     os.dup2(write, 1)
     os.dup2(write, 2)
     logging.getLogger("dvc").setLevel(logging.WARNING)  # what it would do next, and the command, which is in dvc.yaml
+
+    def begins(stage: Stage) -> None:
+        prepare(stage)
+        told.send(RAN)
+
     try:
-        told.send(Outcome(reproduce(stage, prepare), []))
+        with early.started(stage) if ahead else nullcontext() as container:
+            if ahead:
+                told.recv()
+            result = reproduce(stage, begins, container)
+        told.send(Outcome(result, []))
     except UserError as error:
         told.send(Outcome(FAILED, f"error: {error}".splitlines()))
     except (DvcException, OSError) as error:
@@ -119,10 +152,11 @@ def _work(stage: Stage, prepare: Callable[[Stage], None], write: int, told: Conn
         told.send(Outcome(FAILED, ["error: interrupted"]))
 
 
-def reproduce(stage: Stage, prepare: Callable[[Stage], None]) -> str:
+def reproduce(stage: Stage, prepare: Callable[[Stage], None], container: early.Container | None = None) -> str:
     """What `dvc repro --single-item` does, without reading all of dvc.yaml again; RAN, RESTORED or UNCHANGED.
 
-    For a process that does nothing else: `prepare` is put before DVC's own function that runs a command.
+    For a process that does nothing else: `prepare` is put before DVC's own function that runs a command, and in its
+    place, if it is of use, a container that was started early.
     """
     ran = False
     run_command = dvc.stage.run.cmd_run
@@ -131,7 +165,8 @@ def reproduce(stage: Stage, prepare: Callable[[Stage], None]) -> str:
         nonlocal ran
         ran = True
         prepare(stage)
-        run_command(stage, **options)
+        if not (container and container.run()):
+            run_command(stage, **options)
 
     dvc.stage.run.cmd_run = prepared
     with stage.repo.lock, stage.repo.scm_context(quiet=True):

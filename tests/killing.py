@@ -214,6 +214,7 @@ def left_behind(clone: Clone) -> list[str]:
     folders = [clone.path / name for name in (*OUTPUTS, ".dvc")]
     files = [path for folder in folders for end in ("*.part", "*.tmp") for path in folder.rglob(end)]
     files += [path for folder in (clone.path, clone.path / ".local") for path in folder.glob(".*.part")]
+    files += (clone.path / ".local").glob("early")
     rwlock = clone.path / ".dvc" / "tmp" / "rwlock"
     if rwlock.exists() and not is_idle(rwlock.read_text()):
         files.append(rwlock)

@@ -561,7 +561,7 @@ def test_an_image_that_is_gone_ends_in_one_sentence(bench: Bench) -> None:
     clone = bench.clone
     url("held.csv")(bench)
     clone.edit("stages/preprocess/preprocess.py", "TARGET =", f"# {uuid.uuid4()}\nTARGET =")  # an image that is ours
-    command = ["make", "run-preprocess"]
+    command = ["make", "run-preprocess", "JOBS=1"]  # else its container is started early
     try:
         with subprocess.Popen(
             command, cwd=clone.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

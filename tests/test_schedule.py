@@ -88,3 +88,41 @@ def test_all_run_once_after_what_they_need(jobs, budget):
         plan.end(stage, well=True)
         ended.append(stage)
     assert sorted(ended, key=int) == list(needs)
+
+
+def test_what_comes_next_starts_early_on_idle_jobs():
+    """A stage starts early once all that it waits for runs or is done, on as many jobs as are idle."""
+    plan = schedule(DIAMOND, jobs=2)
+    plan.begin()
+    assert plan.soon([], []) == []
+    assert plan.soon(["a"], []) == ["b"]
+    assert plan.soon(["a"], ["b"]) == []
+    plan.end("a", well=True)
+    plan.begin()
+    assert plan.soon(["b", "c"], []) == []
+    plan.end("c", well=True)
+    plan.begin()
+    assert plan.soon(["b"], []) == ["d"]
+    assert plan.soon(["b"], ["d"]) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [({"jobs": 1}, "one at a time"), ({"budget": 3}, "no memory for those that wait"), ({}, "something failed")],
+    ids=["one job", "memory", "failure"],
+)
+def test_nothing_starts_early(options, why):
+    """With one job, without memory for twice as many, and after a failure nothing starts early."""
+    plan = schedule({"a": [], "b": ["a"], "c": []}, **({"jobs": 2} | options))
+    plan.begin()
+    if not options:
+        plan.end("c", well=False)
+    assert plan.soon(["a"], []) == [], why
+
+
+def test_what_can_begin_is_not_started_early():
+    """A stage that waits for nothing but a job, or for memory, is no one to be started early."""
+    plan = schedule({"a": [], "b": ["a"], "c": ["a"]}, {"a": 1, "b": 1, "c": 99}, jobs=3, budget=300)
+    plan.begin()
+    plan.end("a", well=True)
+    assert plan.soon([], []) == []

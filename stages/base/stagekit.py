@@ -6,6 +6,7 @@ and nothing else, and exits 0, or 2 with one line on bad input (what, found, exp
 
 import errno
 import hashlib
+import importlib
 import json
 import logging
 import os
@@ -20,6 +21,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 STAGE = Path(sys.argv[0]).stem
 """Name of the running stage: `train` in `python /app/train.py`."""
+
+EARLY = "STARTED_EARLY"
+"""Set in a container that was started before its inputs were there: its program waits for a line of standard input."""
+WAITING = "waits for its inputs"
+"""The line that such a program prints when it has imported all it needs."""
 
 log = logging.getLogger(STAGE)
 
@@ -85,8 +91,13 @@ def first_fault(error: ValidationError) -> str:
     return f"{name} is {first['input']!r}; expected {allowed}"
 
 
-def run[A: Args](main: Callable[[A], None], args: type[A]) -> None:
-    """Parses the command line, calls `main` and exits as the stage contract says."""
+def run[A: Args](main: Callable[[A], None], args: type[A], *, imports: Sequence[str] = ()) -> None:
+    """Parses the command line, calls `main` and exits as the stage contract says.
+
+    `imports` are modules that `main` imports only where it needs them: there is time for them while it waits.
+    """
+    if os.environ.get(EARLY):
+        wait_for_inputs(imports)
     logging.basicConfig(format=f"%(asctime)s {STAGE}: %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is half written is deleted
     try:
@@ -110,6 +121,15 @@ def run[A: Args](main: Callable[[A], None], args: type[A]) -> None:
         return
     print(f"error: {STAGE}: {problem}", file=sys.stderr)
     sys.exit(2)
+
+
+def wait_for_inputs(imports: Sequence[str]) -> None:
+    """Imports modules, says that it waits, and does; ends the program where nobody is there to say that they came."""
+    for name in imports:
+        importlib.import_module(name)
+    print(WAITING, flush=True)
+    if not sys.stdin.readline():
+        sys.exit()
 
 
 @contextmanager

@@ -1,3 +1,4 @@
+import io
 import json
 import math
 import sys
@@ -110,6 +111,23 @@ def test_a_stage_that_ends_well_exits_0(monkeypatch):
     called = []
     run(monkeypatch, called.append, "--eggs", "3")
     assert [args.eggs for args in called] == [3]
+
+
+@pytest.mark.parametrize(("told", "began"), [("\n", True), ("", False)], ids=["inputs there", "nobody there"])
+def test_a_stage_that_is_started_early_waits(monkeypatch, capsys, told, began):
+    """Where its container came before its inputs, a stage says that it waits; only a line of input lets it begin."""
+    monkeypatch.setattr(sys, "argv", ["cake.py", "--out", "cake.txt", "--eggs", "3"])
+    monkeypatch.setattr(sys, "stdin", io.StringIO(told))
+    monkeypatch.setenv(stagekit.EARLY, "1")
+    calls = []
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    try:
+        stagekit.run(calls.append, CakeArgs, imports=["colorsys"])
+    except SystemExit as end:
+        assert not end.code
+    assert bool(calls) == began
+    assert capsys.readouterr().out == f"{stagekit.WAITING}\n"
+    assert "colorsys" in sys.modules
 
 
 def test_bad_input_exits_2_with_one_line(monkeypatch, capsys):

@@ -87,4 +87,4 @@ def main(args: TrainArgs) -> None:
 
 
 if __name__ == "__main__":
-    run(main, TrainArgs)
+    run(main, TrainArgs, imports=["stages.train.registry"])

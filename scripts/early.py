@@ -1,0 +1,158 @@
+"""A stage's container that starts while its inputs are still being made, so that its start and imports cost no time.
+
+It waits, with all imported (stagekit.run), until its inputs are there; then it is the stage, in place of the `docker
+run` of dvc.yaml. It sees the same: inputs cannot be mounted before they exist, so in their place is a folder of this
+clone that they are linked into. A program that does not wait, or a container that is not as it should be, is given up,
+and the command of dvc.yaml runs.
+"""
+
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from dvc.stage import Stage
+from dvc.stage.exceptions import StageCmdFailedError
+from dvc.stage.run import prepare_kwargs
+
+import stagekit
+from scripts import environment, heal
+from scripts.project import ROOT
+
+TIMEOUT = re.compile(r'timeout --foreground --kill-after 10 "\$([A-Z0-9_]+)" \\\n *(?=docker run )')
+INPUT = re.compile(r'--mount "type=bind,src=\$PWD/([^",]+),dst=/work/\1,readonly" \\\n *')
+OUTPUT = re.compile(r'--mount "type=bind,src=\$PWD/([^",]+),dst=/work/\1"')
+PATIENCE = 30.0  # seconds that a container may take for its imports once its inputs are there
+CHUNK = 1 << 16  # bytes
+TIMED_OUT = 124  # what `timeout` exits with
+
+
+class Command(NamedTuple):
+    """The `docker run` of a stage that starts early: the words, the variable of its timeout, its files."""
+
+    docker_run: str
+    timeout: str
+    inputs: list[str]
+    folder: str  # of the outputs
+
+
+def command(stage: str, cmd: object) -> Command | None:
+    """How `stage` starts early, from its `cmd` in dvc.yaml; None where that is not of render.py, or has no inputs."""
+    if not isinstance(cmd, list) or len(cmd) != 2 or not (found := TIMEOUT.match(cmd[1])):
+        return None
+    inputs, outputs = INPUT.findall(cmd[1]), OUTPUT.findall(cmd[1])
+    if not inputs or len(outputs) != 1 or any(path.startswith(f"{outputs[0]}/") for path in inputs):
+        return None
+    work = f'--mount "type=bind,src=$PWD/{place(stage).relative_to(ROOT)},dst=/work,readonly" \\\n'
+    text = INPUT.sub("", cmd[1][found.end() :])
+    text = text.replace("docker run ", f"docker run --interactive --env {stagekit.EARLY}=1 ", 1)
+    text = OUTPUT.sub(lambda match: f"{work}  {match[0]}", text)
+    return Command(text, found[1], inputs, outputs[0])
+
+
+def place(stage: str) -> Path:
+    """What a container that starts early has as /work."""
+    return heal.EARLY / stage
+
+
+class Container:
+    """A container that waits for its inputs."""
+
+    def __init__(self, stage: Stage, how: Command) -> None:
+        self._stage, self._how, self._place = stage, how, place(stage.addressing)
+        shutil.rmtree(self._place, ignore_errors=True)
+        for folder in (self._place, ROOT):
+            (folder / how.folder).mkdir(parents=True, exist_ok=True)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "bufsize": 0}
+        self._client = subprocess.Popen(["sh", "-c", f"exec {how.docker_run}"], **prepare_kwargs(stage), **pipes)
+        self._expired = False
+
+    def run(self) -> bool:
+        """Gives it its inputs, and passes on what it prints until it ends; False where it is of no use.
+
+        Raises StageCmdFailedError as DVC does for a command.
+        """
+        try:
+            limit = environment.seconds(os.environ[self._how.timeout])
+            if limit is None or not self._waits():
+                return False
+            self._link_inputs()
+            self._client.stdin.write(b"\n")
+        except OSError:  # inputs on another file system, a client that is gone: the command of dvc.yaml tells
+            return False
+        print("was started early", flush=True)
+        clock = threading.Timer(limit, self._expire)
+        clock.daemon = True
+        if limit:
+            clock.start()
+        interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as DVC does: the run stops the container
+        for chunk in iter(lambda: self._client.stdout.read(CHUNK), b""):
+            os.write(1, chunk)
+        code = self._client.wait()
+        signal.signal(signal.SIGINT, interrupt)
+        clock.cancel()
+        if code:
+            raise StageCmdFailedError(self._stage.cmd, TIMED_OUT if self._expired else code)
+        return True
+
+    def _waits(self) -> bool:
+        """Whether it says that it waits, and has not ended; what it says before is passed on."""
+        said, end = b"", time.monotonic() + PATIENCE
+        wanted = f"{stagekit.WAITING}\n".encode()
+        while not said.endswith(wanted):
+            ready, _, _ = select.select([self._client.stdout], [], [], max(0, end - time.monotonic()))
+            if not ready or not (chunk := self._client.stdout.read(CHUNK)):
+                return False
+            said += chunk
+        os.write(1, said.removesuffix(wanted))
+        return True
+
+    def _link_inputs(self) -> None:
+        for path in self._how.inputs:
+            source, target = Path(os.path.realpath(ROOT / path)), self._place / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, copy_function=os.link)
+            else:
+                os.link(source, target)
+
+    def _expire(self) -> None:
+        self._expired = True
+        self._client.terminate()
+        try:
+            self._client.wait(heal.GRACE)
+        except subprocess.TimeoutExpired:
+            self._client.kill()
+
+    def give_up(self) -> None:
+        """Ends it, if it has not ended: without inputs it ends when nobody can tell it any more that they are there."""
+        self._client.stdin.close()
+        try:
+            self._client.wait(2)
+        except subprocess.TimeoutExpired:
+            heal.stop_stages(self._stage.addressing, grace=0)
+            self._client.kill()
+            self._client.wait()
+        shutil.rmtree(self._place, ignore_errors=True)
+        with suppress(OSError):  # a neighbour's is there
+            heal.EARLY.rmdir()
+
+
+@contextmanager
+def started(stage: Stage) -> Iterator[Container | None]:
+    """The container of `stage`, if that can start early; it is no more when the block ends."""
+    how = command(stage.addressing, stage.cmd)
+    container = Container(stage, how) if how else None
+    try:
+        yield container
+    finally:
+        if container:
+            container.give_up()

@@ -1,0 +1,179 @@
+"""A stage whose container starts before its inputs are there sees, does and leaves what it does otherwise."""
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scripts import early, environment
+from scripts.project import ROOT
+from tests.conftest import Clone, Make, last_line, stages_line, with_probe
+from tests.test_sealed import PROBE
+
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+LATER = [name for name, stage in STAGES.items() if "deps" in stage]
+EARLY = "was started early"
+
+
+def early_ones(done: Make) -> list[str]:
+    return re.findall(rf"^(\S+) +\| {EARLY}$", done.stdout, re.M)
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_only_the_inputs_mounts_differ(name: str) -> None:
+    """What starts early is the `docker run` of dvc.yaml, but for the inputs, one by one, and the timeout."""
+    how = early.command(name, STAGES[name]["cmd"])
+    assert (how.timeout, how.inputs) == (f"{name.upper()}_TIMEOUT", STAGES[name]["deps"])
+    assert Path(STAGES[name]["outs"][0] if "outs" in STAGES[name] else "metrics/x").parent == Path(how.folder)
+    typed, started = (
+        [w for w in text.replace("\\\n", " ").split(" ") if w] for text in (STAGES[name]["cmd"][1], how[0])
+    )
+    assert {*typed} - {*started} <= {
+        "timeout", "--foreground", "--kill-after", "10", f'"${name.upper()}_TIMEOUT"',
+        *(f'"type=bind,src=$PWD/{path},dst=/work/{path},readonly"' for path in how.inputs),
+    }  # fmt: skip
+    place = f'"type=bind,src=$PWD/.local/early/{name},dst=/work,readonly"'
+    assert {*started} - {*typed} == {"--interactive", "--env", "STARTED_EARLY=1", place} - {*typed}
+
+
+@pytest.mark.parametrize(
+    "cmd",
+    [
+        "python train.py",
+        ["mkdir -p models", "python train.py"],
+        STAGES["ingest"]["cmd"],
+        [part.replace("docker run", "podman run") for part in STAGES["train"]["cmd"]],
+        [part.replace("data/processed/", "models/") for part in STAGES["train"]["cmd"]],
+    ],
+    ids=["a string", "no container", "no inputs", "another command", "inputs among outputs"],
+)
+def test_other_commands_do_not_start_early(cmd: object) -> None:
+    """A command that is not one of the template's, or whose inputs cannot be put there later, waits for them."""
+    assert early.command("train", cmd) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [("90", 90), ("1.5", 1.5), ("2s", 2), ("30m", 1800), ("1.5h", 5400), ("1d", 86400), ("0", 0), ("soon", None)],
+)
+def test_a_timeout_is_read_as_timeout_reads_it(given: str, seconds: float | None) -> None:
+    """Seconds, minutes, hours and days; what `timeout` would refuse is no time."""
+    assert environment.seconds(given) == seconds
+
+
+# --- on the engine
+
+
+@pytest.fixture(scope="module")
+def begun(clone_at: Callable[[str], Clone]) -> Clone:
+    """The one clone of this module, after a run one stage at a time."""
+    clone = clone_at("early")
+    assert early_ones(clone.make("run", "JOBS=1")) == []
+    return clone
+
+
+@pytest.fixture
+def clone(begun: Clone) -> Iterator[Clone]:
+    """That clone, its files put back after the test."""
+    yield begun
+    begun.restore()
+
+
+def forget(clone: Clone) -> None:
+    """As if nothing had ever run."""
+    clone.make("clean")
+    (clone.path / "dvc.lock").unlink(missing_ok=True)
+    subprocess.run(["rm", "-rf", str(clone.path / ".dvc" / "cache")], check=True)
+
+
+def nothing_is_left(clone: Clone) -> bool:
+    """Whether no container of a stage is there, nor what was put into one."""
+    stages = clone.docker("container", "ls", "--all", "--quiet", "--filter", "label=pipeline.stage")
+    return not stages and not (clone.path / ".local" / "early").exists()
+
+
+@pytest.mark.docker
+def test_the_outputs_are_the_same(clone: Clone) -> None:
+    """Started early or one at a time, the stages give the same bytes."""
+    before = (clone.path / "dvc.lock").read_text()
+    forget(clone)
+    done = clone.make("run", "JOBS=2")
+    assert early_ones(done) == LATER
+    assert (clone.path / "dvc.lock").read_text() == before
+    assert nothing_is_left(clone)
+
+
+@pytest.mark.docker
+def test_it_sees_and_may_do_the_same(clone: Clone) -> None:
+    """User, rights, limits, network, and files that can be read and written: all as with the command of dvc.yaml."""
+    typed, started = [], []
+    for name in LATER:
+        how = early.command(name, STAGES[name]["cmd"])
+        link = " && ".join(f"mkdir -p $(dirname {path}) && ln $OLDPWD/{path} {path}" for path in how.inputs)
+        place = f".local/early/{name}"
+        begin = f"mkdir -p {place}/{how.folder} && (cd {place} && {link})"
+        typed.append(with_probe(STAGES[name]["cmd"][1], PROBE))
+        started.append(f"{begin}; {with_probe(f'timeout 60 {how.docker_run}', PROBE)} < /dev/null")
+    printed = clone.make("shell", stdin="\n".join([*typed, *started, "rm -r .local/early"])).stdout
+    found = [json.loads(line.removeprefix("PROBE ")) for line in printed.splitlines() if line.startswith("PROBE ")]
+    assert len(found) == 2 * len(LATER), printed
+    for probe in found:
+        del probe["mounts"]
+        probe["environment"] = set(probe["environment"]) - {"STARTED_EARLY"}
+        status = probe["status"]
+        probe["status"] = {key: status[key] for key in status if key.startswith(("Cap", "NoNew", "Seccomp"))}
+        probe["writable"].sort()  # the walk's order is the file system's
+    for first, second in zip(found[: len(LATER)], found[len(LATER) :], strict=True):
+        for key, value in first.items():
+            assert second[key] == value, f"{key}: {set(value) ^ set(second[key])}"
+
+
+@pytest.mark.docker
+def test_one_that_is_not_needed_is_given_up(clone: Clone) -> None:
+    """Where a stage runs and makes what it made before, the next one is not run, and its container is gone."""
+    clone.edit("stages/ingest/ingest.py", "class IngestArgs", "# the same again\nclass IngestArgs")
+    done = clone.make("run", "JOBS=2")
+    assert stages_line(done) == "ran ingest"
+    assert early_ones(done) == []
+    assert nothing_is_left(clone)
+
+
+@pytest.mark.docker
+def test_a_program_that_does_not_wait_runs_as_ever(clone: Clone) -> None:
+    """A stage that does not use the stage kit to begin is run when its inputs are there, by the command of dvc.yaml."""
+    forget(clone)
+    clone.edit(
+        "stages/preprocess/preprocess.py", "run(main, PreprocessArgs)", "main(parse(PreprocessArgs, sys.argv[1:]))"
+    )
+    clone.edit("stages/preprocess/preprocess.py", "log, run, writing", "log, parse, writing")
+    clone.edit("stages/preprocess/preprocess.py", "from pathlib", "import sys\nfrom pathlib")
+    done = clone.make("run", "JOBS=2")
+    assert early_ones(done) == ["train", "evaluate"]
+    assert stages_line(done) == "ran ingest, preprocess, train, evaluate"
+    assert nothing_is_left(clone)
+
+
+@pytest.mark.docker
+def test_a_failure_ends_what_was_started_early(clone: Clone) -> None:
+    """Where a stage fails, the container of the next one is gone when the run has ended."""
+    forget(clone)
+    clone.edit("params.yaml", "test_size: 0.2", "test_size: 0.001")
+    done = clone.make("run", "JOBS=2", check=False)
+    assert done.returncode == 2
+    assert last_line(done).startswith("error: preprocess: 150 rows cannot be split")
+    assert nothing_is_left(clone)
+
+
+@pytest.mark.docker
+def test_time_is_counted_from_when_the_inputs_are_there(clone: Clone) -> None:
+    """A stage that was started early and takes longer than its timeout is stopped, and told as any other."""
+    forget(clone)
+    clone.edit("params.yaml", "n_estimators: 100", "n_estimators: 10000")
+    done = clone.make("run", "JOBS=2", check=False, TRAIN_TIMEOUT="2")
+    assert early_ones(done) == ["preprocess", "train"]
+    assert last_line(done).startswith("error: stage train took longer than 2: set TRAIN_TIMEOUT in .env")
+    assert nothing_is_left(clone)
