@@ -2,8 +2,9 @@
 
 It waits, with all imported (stagekit.run), until its inputs are there; then it is the stage, in place of the `docker
 run` of dvc.yaml. It sees the same: inputs cannot be mounted before they exist, so in their place is a folder of this
-clone that they are linked into. A program that does not wait, or a container that is not as it should be, is given up,
-and the command of dvc.yaml runs.
+clone that they are linked into. What it makes is moved to its outputs when it has ended well, so a program that does
+not wait can do no harm: that one, or a container that is not as it should be, is given up, and the command of dvc.yaml
+runs.
 """
 
 import os
@@ -51,15 +52,16 @@ def command(stage: str, cmd: object) -> Command | None:
     inputs, outputs = INPUT.findall(cmd[1]), OUTPUT.findall(cmd[1])
     if not inputs or len(outputs) != 1 or any(path.startswith(f"{outputs[0]}/") for path in inputs):
         return None
-    work = f'--mount "type=bind,src=$PWD/{place(stage).relative_to(ROOT)},dst=/work,readonly" \\\n'
+    here = f'--mount "type=bind,src=$PWD/{place(stage).relative_to(ROOT)}'
+    work, made = f'{here}/work,dst=/work,readonly"', f'{here}/made,dst=/work/{outputs[0]}"'
     text = INPUT.sub("", cmd[1][found.end() :])
     text = text.replace("docker run ", f"docker run --interactive --env {stagekit.EARLY}=1 ", 1)
-    text = OUTPUT.sub(lambda match: f"{work}  {match[0]}", text)
+    text = OUTPUT.sub(lambda _: f"{work} \\\n  {made}", text)
     return Command(text, found[1], inputs, outputs[0])
 
 
 def place(stage: str) -> Path:
-    """What a container that starts early has as /work."""
+    """The folder of what a container that starts early has as /work (`work`) and for its outputs (`made`)."""
     return heal.EARLY / stage
 
 
@@ -69,8 +71,9 @@ class Container:
     def __init__(self, stage: Stage, how: Command) -> None:
         self._stage, self._how, self._place = stage, how, place(stage.addressing)
         shutil.rmtree(self._place, ignore_errors=True)
-        for folder in (self._place, ROOT):
-            (folder / how.folder).mkdir(parents=True, exist_ok=True)
+        self._work, self._made = self._place / "work", self._place / "made"
+        for folder in (self._work / how.folder, self._made):
+            folder.mkdir(parents=True)
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "bufsize": 0}
         self._client = subprocess.Popen(["sh", "-c", f"exec {how.docker_run}"], **prepare_kwargs(stage), **pipes)
         self._expired = False
@@ -101,6 +104,8 @@ class Container:
         clock.cancel()
         if code:
             raise StageCmdFailedError(self._stage.cmd, TIMED_OUT if self._expired else code)
+        outputs = ROOT / self._how.folder
+        shutil.copytree(self._made, outputs, symlinks=True, copy_function=shutil.move, dirs_exist_ok=True)
         return True
 
     def _waits(self) -> bool:
@@ -117,7 +122,7 @@ class Container:
 
     def _link_inputs(self) -> None:
         for path in self._how.inputs:
-            source, target = Path(os.path.realpath(ROOT / path)), self._place / path
+            source, target = Path(os.path.realpath(ROOT / path)), self._work / path
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
                 shutil.copytree(source, target, copy_function=os.link)

@@ -25,7 +25,7 @@ def early_ones(done: Make) -> list[str]:
 
 @pytest.mark.parametrize("name", LATER)
 def test_only_the_inputs_mounts_differ(name: str) -> None:
-    """What starts early is the `docker run` of dvc.yaml, but for the inputs, one by one, and the timeout."""
+    """What starts early is the `docker run` of dvc.yaml, but for the timeout and the places of inputs and outputs."""
     how = early.command(name, STAGES[name]["cmd"])
     assert (how.timeout, how.inputs) == (f"{name.upper()}_TIMEOUT", STAGES[name]["deps"])
     assert Path(STAGES[name]["outs"][0] if "outs" in STAGES[name] else "metrics/x").parent == Path(how.folder)
@@ -35,9 +35,11 @@ def test_only_the_inputs_mounts_differ(name: str) -> None:
     assert {*typed} - {*started} <= {
         "timeout", "--foreground", "--kill-after", "10", f'"${name.upper()}_TIMEOUT"',
         *(f'"type=bind,src=$PWD/{path},dst=/work/{path},readonly"' for path in how.inputs),
+        f'"type=bind,src=$PWD/{how.folder},dst=/work/{how.folder}"',
     }  # fmt: skip
-    place = f'"type=bind,src=$PWD/.local/early/{name},dst=/work,readonly"'
-    assert {*started} - {*typed} == {"--interactive", "--env", "STARTED_EARLY=1", place} - {*typed}
+    place = f'"type=bind,src=$PWD/.local/early/{name}'
+    places = {f'{place}/work,dst=/work,readonly"', f'{place}/made,dst=/work/{how.folder}"'}
+    assert {*started} - {*typed} == ({"--interactive", "--env", "STARTED_EARLY=1"} | places) - {*typed}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_it_sees_and_may_do_the_same(clone: Clone) -> None:
         how = early.command(name, STAGES[name]["cmd"])
         link = " && ".join(f"mkdir -p $(dirname {path}) && ln $OLDPWD/{path} {path}" for path in how.inputs)
         place = f".local/early/{name}"
-        begin = f"mkdir -p {place}/{how.folder} && (cd {place} && {link})"
+        begin = f"mkdir -p {place}/made {place}/work/{how.folder} && (cd {place}/work && {link})"
         typed.append(with_probe(STAGES[name]["cmd"][1], PROBE))
         started.append(f"{begin}; {with_probe(f'timeout 60 {how.docker_run}', PROBE)} < /dev/null")
     printed = clone.make("shell", stdin="\n".join([*typed, *started, "rm -r .local/early"])).stdout
@@ -127,9 +129,14 @@ def test_it_sees_and_may_do_the_same(clone: Clone) -> None:
         status = probe["status"]
         probe["status"] = {key: status[key] for key in status if key.startswith(("Cap", "NoNew", "Seccomp"))}
         probe["writable"].sort()  # the walk's order is the file system's
-    for first, second in zip(found[: len(LATER)], found[len(LATER) :], strict=True):
-        for key, value in first.items():
-            assert second[key] == value, f"{key}: {set(value) ^ set(second[key])}"
+    for name, as_typed, early_one in zip(LATER, found[: len(LATER)], found[len(LATER) :], strict=True):
+        folder = early.command(name, STAGES[name]["cmd"]).folder  # which is emptied before a stage runs
+        made = {Path(path).name for path in as_typed["files"] if path.startswith(f"{folder}/")}
+        for probe in (as_typed, early_one):
+            probe["names"] = sorted(set(probe["names"]) - made)
+            probe["files"] = {path: may for path, may in probe["files"].items() if not path.startswith(f"{folder}/")}
+        for key, value in as_typed.items():
+            assert early_one[key] == value, f"{name}, {key}: {set(value) ^ set(early_one[key])}"
 
 
 @pytest.mark.docker
@@ -144,16 +151,21 @@ def test_one_that_is_not_needed_is_given_up(clone: Clone) -> None:
 
 @pytest.mark.docker
 def test_a_program_that_does_not_wait_runs_as_ever(clone: Clone) -> None:
-    """A stage that does not use the stage kit to begin is run when its inputs are there, by the command of dvc.yaml."""
+    """A program that does not wait is run again when its inputs are there; nothing that it wrote before is seen."""
+    before = (clone.path / "data/processed/train.csv").read_bytes()
     forget(clone)
-    clone.edit(
-        "stages/preprocess/preprocess.py", "run(main, PreprocessArgs)", "main(parse(PreprocessArgs, sys.argv[1:]))"
+    begins = (
+        "args = parse(PreprocessArgs, sys.argv[1:])\n"
+        "    args.raw.exists() or args.train_csv.write_text('wrong')\n"
+        "    main(args)"
     )
+    clone.edit("stages/preprocess/preprocess.py", "run(main, PreprocessArgs)", begins)
     clone.edit("stages/preprocess/preprocess.py", "log, run, writing", "log, parse, writing")
     clone.edit("stages/preprocess/preprocess.py", "from pathlib", "import sys\nfrom pathlib")
     done = clone.make("run", "JOBS=2")
     assert early_ones(done) == ["train", "evaluate"]
     assert stages_line(done) == "ran ingest, preprocess, train, evaluate"
+    assert (clone.path / "data/processed/train.csv").read_bytes() == before
     assert nothing_is_left(clone)
 
 

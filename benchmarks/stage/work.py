@@ -2,8 +2,10 @@
 
 import argparse
 import hashlib
+import os
 import random
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -43,6 +45,10 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=0)  # to write into the folder --out
     parser.add_argument("--size", type=int, default=0)  # bytes of each
     args, others = parser.parse_known_args()  # --in_1 data/a/out, --copy_1 FROM --copied_1 TO
+    if os.environ.get("STARTED_EARLY"):  # as stagekit.run does
+        print("waits for its inputs", flush=True)
+        if not sys.stdin.readline():
+            return
     time.sleep(args.seconds)
     compute(args.rounds)
     if args.files:
