@@ -24,9 +24,9 @@ from dvc.stage import Stage
 from dvc.stage.exceptions import StageCmdFailedError
 from dvc.stage.run import prepare_kwargs
 
-import stagekit
+import waiting
 from scripts import environment, heal
-from scripts.project import ROOT
+from scripts.project import ROOT, UserError
 
 TIMEOUT = re.compile(r'timeout --foreground --kill-after 10 "\$([A-Z0-9_]+)" \\\n *(?=docker run )')
 INPUT = re.compile(r'--mount "type=bind,src=\$PWD/([^",]+),dst=/work/\1,readonly" \\\n *')
@@ -55,7 +55,7 @@ def command(stage: str, cmd: object) -> Command | None:
     here = f'--mount "type=bind,src=$PWD/{place(stage).relative_to(ROOT)}'
     work, made = f'{here}/work,dst=/work,readonly"', f'{here}/made,dst=/work/{outputs[0]}"'
     text = INPUT.sub("", cmd[1][found.end() :])
-    text = text.replace("docker run ", f"docker run --interactive --env {stagekit.EARLY}=1 ", 1)
+    text = text.replace("docker run ", f"docker run --interactive --env {waiting.EARLY}=1 ", 1)
     text = OUTPUT.sub(lambda _: f"{work} \\\n  {made}", text)
     return Command(text, found[1], inputs, outputs[0])
 
@@ -70,28 +70,61 @@ class Container:
 
     def __init__(self, stage: Stage, how: Command) -> None:
         self._stage, self._how, self._place = stage, how, place(stage.addressing)
+        self._work, self._made, self._outputs = self._place / "work", self._place / "made", ROOT / how.folder
+        self._expired = False
         shutil.rmtree(self._place, ignore_errors=True)
-        self._work, self._made = self._place / "work", self._place / "made"
         for folder in (self._work / how.folder, self._made):
             folder.mkdir(parents=True)
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "bufsize": 0}
         self._client = subprocess.Popen(["sh", "-c", f"exec {how.docker_run}"], **prepare_kwargs(stage), **pipes)
-        self._expired = False
 
     def run(self) -> bool:
-        """Gives it its inputs, and passes on what it prints until it ends; False where it is of no use.
+        """Gives it its inputs, passes on what it prints until it ends, and moves what it made to the outputs.
 
-        Raises StageCmdFailedError as DVC does for a command.
+        False where it is of no use. Raises StageCmdFailedError as DVC does for a command.
         """
+        limit = environment.seconds(os.environ[self._how.timeout])
         try:
-            limit = environment.seconds(os.environ[self._how.timeout])
             if limit is None or not self._waits():
                 return False
-            self._link_inputs()
+            self._try_outputs()
+            for path in self._how.inputs:
+                link(Path(os.path.realpath(ROOT / path)), self._work / path)
             self._client.stdin.write(b"\n")
-        except OSError:  # inputs on another file system, a client that is gone: the command of dvc.yaml tells
+            self._client.stdin.close()
+        except (
+            OSError
+        ):  # another file system, a folder that is not ours, a client that is gone: the typed command tells
             return False
         print("was started early", flush=True)
+        if code := self._follow(limit):
+            raise StageCmdFailedError(self._stage.cmd[-1], code)
+        move(self._made, self._outputs)
+        return True
+
+    def _waits(self) -> bool:
+        """Whether it says that it waits; what else it said before is passed on."""
+        said, end = b"", time.monotonic() + PATIENCE
+        line = f"{waiting.WAITING}\n".encode()
+        while line not in said:
+            left = end - time.monotonic()
+            if left <= 0 or not select.select([self._client.stdout], [], [], left)[0]:
+                return False
+            if not (chunk := self._client.stdout.read(CHUNK)):
+                return False
+            said += chunk
+        os.write(1, said.replace(line, b"", 1))
+        return True
+
+    def _try_outputs(self) -> None:
+        """Raises OSError where what it makes could not be moved."""
+        self._outputs.mkdir(parents=True, exist_ok=True)
+        probe = self._made / ".early.part"
+        probe.touch()
+        probe.replace(self._outputs / probe.name).unlink()
+
+    def _follow(self, limit: float) -> int:
+        """Passes on what it prints; how it ended, in a shell's number. It has `limit` seconds, without one if 0."""
         clock = threading.Timer(limit, self._expire)
         clock.daemon = True
         if limit:
@@ -102,32 +135,7 @@ class Container:
         code = self._client.wait()
         signal.signal(signal.SIGINT, interrupt)
         clock.cancel()
-        if code:
-            raise StageCmdFailedError(self._stage.cmd, TIMED_OUT if self._expired else code)
-        outputs = ROOT / self._how.folder
-        shutil.copytree(self._made, outputs, symlinks=True, copy_function=shutil.move, dirs_exist_ok=True)
-        return True
-
-    def _waits(self) -> bool:
-        """Whether it says that it waits, and has not ended; what it says before is passed on."""
-        said, end = b"", time.monotonic() + PATIENCE
-        wanted = f"{stagekit.WAITING}\n".encode()
-        while not said.endswith(wanted):
-            ready, _, _ = select.select([self._client.stdout], [], [], max(0, end - time.monotonic()))
-            if not ready or not (chunk := self._client.stdout.read(CHUNK)):
-                return False
-            said += chunk
-        os.write(1, said.removesuffix(wanted))
-        return True
-
-    def _link_inputs(self) -> None:
-        for path in self._how.inputs:
-            source, target = Path(os.path.realpath(ROOT / path)), self._work / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if source.is_dir():
-                shutil.copytree(source, target, copy_function=os.link)
-            else:
-                os.link(source, target)
+        return TIMED_OUT if self._expired else code if code >= 0 else 128 - code
 
     def _expire(self) -> None:
         self._expired = True
@@ -138,12 +146,13 @@ class Container:
             self._client.kill()
 
     def give_up(self) -> None:
-        """Ends it, if it has not ended: without inputs it ends when nobody can tell it any more that they are there."""
+        """Ends it, if it has not ended; one that waits does so when its standard input ends."""
         self._client.stdin.close()
         try:
             self._client.wait(2)
         except subprocess.TimeoutExpired:
-            heal.stop_stages(self._stage.addressing, grace=0)
+            with suppress(UserError):  # the engine is away: the run, or the next one, removes it
+                heal.stop_stages(self._stage.addressing, grace=0)
             self._client.kill()
             self._client.wait()
         shutil.rmtree(self._place, ignore_errors=True)
@@ -151,12 +160,42 @@ class Container:
             heal.EARLY.rmdir()
 
 
+def link(source: Path, target: Path) -> None:
+    """Makes `target` the same file as `source`, or a folder of the same files. Raises OSError where that cannot be."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not source.is_dir():
+        os.link(source, target)
+        return
+    target.mkdir()
+    for path in sorted(source.rglob("*")):
+        there = target / path.relative_to(source)
+        if path.is_dir() and not path.is_symlink():
+            there.mkdir()
+        else:
+            os.link(path, there, follow_symlinks=False)
+
+
+def move(made: Path, outputs: Path) -> None:
+    """Moves all files below `made` to the same places below `outputs`, whose folders stay as they are."""
+    for folder, folders, files in os.walk(made):
+        for name in [*folders, *files]:
+            path = Path(folder, name)
+            there = outputs / path.relative_to(made)
+            if path.is_dir() and not path.is_symlink():
+                path.chmod(0o700)
+                there.mkdir(exist_ok=True)
+            else:
+                path.replace(there)
+
+
 @contextmanager
 def started(stage: Stage) -> Iterator[Container | None]:
     """The container of `stage`, if that can start early; it is no more when the block ends."""
-    how = command(stage.addressing, stage.cmd)
-    container = Container(stage, how) if how else None
+    container = None
     try:
+        with suppress(OSError):  # no room, no process to be had: the stage may still not need to run
+            if how := command(stage.addressing, stage.cmd):
+                container = Container(stage, how)
         yield container
     finally:
         if container:

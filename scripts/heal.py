@@ -21,7 +21,7 @@ DVC_LOCK = ROOT / "dvc.lock"
 KEPT = LOCAL / "dvc.lock"
 """The last dvc.lock that was whole: DVC writes dvc.lock in place, so a kill can leave half of it."""
 EARLY = LOCAL / "early"
-"""The inputs of stages whose container was started before them."""
+"""The inputs and outputs of stages whose container started before its inputs were there."""
 CACHE = ROOT / ".dvc" / "cache"
 STARTS_WITHIN = timedelta(minutes=1)
 GRACE = 10  # seconds that a stage has to end by itself, as Docker's own default
@@ -31,7 +31,9 @@ def heal(*, ended_well: bool) -> None:
     """Makes the clone fit for a run. `ended_well`: whether the last one did; else half-written files are looked for."""
     if stop_stages(grace=0):
         say("removed the container of a stage that an interrupted run had left")
-    shutil.rmtree(EARLY, ignore_errors=True)
+    if EARLY.exists():
+        shutil.rmtree(EARLY, ignore_errors=True)
+        say("deleted what a stage that was started early had been given")
     remove_unstarted_runners()
     clear_dvcs_locks()
     restore_dvc_lock(ended_well=ended_well)

@@ -197,9 +197,12 @@ class _Run:
         begun = self.plan.begin()
         for name in begun:
             self.screen.begins(name)
-            if waiting := self.early.pop(name, None):
+            waiting = self.early.pop(name, None)
+            if waiting and waiting.is_alive:
                 waiting.go()
-            self.workers[name] = waiting or Worker(self.stages[name], self.prepare)
+                self.workers[name] = waiting
+            else:
+                self.workers[name] = Worker(self.stages[name], self.prepare)
         return bool(begun)
 
     def _begin_early(self) -> None:
@@ -245,14 +248,6 @@ class _Run:
         self.failures[name] = Failure(failure.why(printed, name, starved=starved), worker.printed)
         self.plan.end(name, well=False)
         self.screen.ends(name, result)
-        self._stop_early()
-
-    def _stop_early(self) -> None:
-        """Ends what was started early and may be of no use now."""
-        for each in self.early.values():
-            each.interrupt()
-        while self.early:
-            self.early.popitem()[1].end_within(heal.GRACE)
 
     def _stop(self) -> None:
         """Ends what still runs, if anything does: no container of a stage is left, and no process of DVC."""

@@ -23,7 +23,7 @@ from scripts import early, heal, signals
 from scripts.project import UserError
 
 RAN, RESTORED, UNCHANGED, FAILED = "ran", "restored", "unchanged", "failed"
-GO = "go"
+GO, BEGINS = "go", "begins"
 FORK = multiprocessing.get_context("fork")
 CHUNK = 1 << 16  # bytes
 KEPT_LINES = 1000  # of a stage that may print for days
@@ -61,8 +61,12 @@ class Worker:
     def go(self) -> None:
         """Lets one that was made ahead work: what its stage waits for is there."""
         self.since = datetime.now(UTC)
-        with suppress(OSError):  # it is dead, which its end tells
+        with suppress(OSError):  # it was killed just now, which its end tells
             self.told.send(GO)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.is_alive()
 
     def listen(self) -> None:
         """Takes note of what it says of itself; to be called when `told` can be read."""
@@ -136,7 +140,7 @@ def _work(stage: Stage, prepare: Callable[[Stage], None], write: int, told: Conn
 
     def begins(stage: Stage) -> None:
         prepare(stage)
-        told.send(RAN)
+        told.send(BEGINS)
 
     try:
         with early.started(stage) if ahead else nullcontext() as container:
@@ -165,8 +169,11 @@ def reproduce(stage: Stage, prepare: Callable[[Stage], None], container: early.C
         nonlocal ran
         ran = True
         prepare(stage)
-        if not (container and container.run()):
-            run_command(stage, **options)
+        if container:
+            if container.run():
+                return
+            container.give_up()
+        run_command(stage, **options)
 
     dvc.stage.run.cmd_run = prepared
     with stage.repo.lock, stage.repo.scm_context(quiet=True):

@@ -3,13 +3,19 @@
 import json
 import re
 import subprocess
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from dvc.stage.exceptions import StageCmdFailedError
 
-from scripts import early, environment
+import waiting
+from scripts import early, environment, heal
 from scripts.project import ROOT
 from tests.conftest import Clone, Make, last_line, stages_line, with_probe
 from tests.test_sealed import PROBE
@@ -24,7 +30,7 @@ def early_ones(done: Make) -> list[str]:
 
 
 @pytest.mark.parametrize("name", LATER)
-def test_only_the_inputs_mounts_differ(name: str) -> None:
+def test_only_places_and_timeout_differ(name: str) -> None:
     """What starts early is the `docker run` of dvc.yaml, but for the timeout and the places of inputs and outputs."""
     how = early.command(name, STAGES[name]["cmd"])
     assert (how.timeout, how.inputs) == (f"{name.upper()}_TIMEOUT", STAGES[name]["deps"])
@@ -67,6 +73,113 @@ def test_a_timeout_is_read_as_timeout_reads_it(given: str, seconds: float | None
     assert environment.seconds(given) == seconds
 
 
+# --- a program in place of the container
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], early.Container]:
+    """Starts a shell's command early, for a stage that reads given/ and big.txt and writes below made/."""
+    monkeypatch.setattr(early, "ROOT", tmp_path)
+    monkeypatch.setattr(heal, "EARLY", tmp_path / "early")
+    monkeypatch.setattr(heal, "stop_stages", lambda stage, grace: False)
+    monkeypatch.setenv("LIMIT", "60")
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "one.txt").write_text("1")
+    (tmp_path / "big.txt").write_text("2")
+    repo = SimpleNamespace(root_dir=str(tmp_path))
+    stage = SimpleNamespace(addressing="look", cmd=["mkdir", "docker run"], wdir=str(tmp_path), repo=repo)
+
+    def begin(command: str) -> early.Container:
+        how = early.Command(f"sh -c '{command}'", "LIMIT", ["given", "big.txt"], "made")
+        return early.Container(stage, how)
+
+    return begin
+
+
+WAITS = f"echo before; echo {waiting.WAITING}; read go; cd early/look; "
+
+
+def test_it_gets_its_inputs_and_gives_its_outputs(
+    start: Callable[[str], early.Container], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Files and folders are there when it begins; what it makes is moved among what the output folder holds."""
+    (tmp_path / "made" / "sub").mkdir(parents=True)
+    (tmp_path / "made" / "sub" / "kept").write_text("kept")
+    (tmp_path / "made").chmod(0o2775)
+    container = start(f"{WAITS} mkdir made/sub; cat work/given/one.txt work/big.txt > made/sub/out; chmod 555 made/sub")
+    assert container.run()
+    container.give_up()
+    assert capfd.readouterr().out == "before\nwas started early\n"
+    assert (tmp_path / "made" / "sub" / "out").read_text() == "12"
+    assert (tmp_path / "made" / "sub" / "kept").read_text() == "kept"
+    assert (tmp_path / "made").stat().st_mode & 0o7777 == 0o2775
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["big.txt", "given", "made"]
+
+
+def test_a_link_in_a_folder_stays_a_link(start: Callable[[str], early.Container], tmp_path: Path) -> None:
+    """What a symbolic link among the inputs points to is no input: it is not shown."""
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "given" / "link").symlink_to(tmp_path / "secret")
+    container = start(f"{WAITS} readlink work/given/link > made/out")
+    assert container.run()
+    container.give_up()
+    assert (tmp_path / "made" / "out").read_text() == f"{tmp_path}/secret\n"
+
+
+@pytest.mark.parametrize(
+    "command", ["exit 1", "echo something else; exit 0", "exec sleep 60"], ids=["fails", "ends", "never says a word"]
+)
+def test_one_that_does_not_wait_is_of_no_use(
+    start: Callable[[str], early.Container], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """A program that ends, or does not say in time that it waits, gets nothing; what it wrote is gone."""
+    monkeypatch.setattr(early, "PATIENCE", 0.2)
+    container = start(f"echo wrong > early/look/made/out; {command}")
+    assert not container.run()
+    container.give_up()
+    assert not (tmp_path / "made").exists()
+    assert not (tmp_path / "early").exists()
+
+
+def test_outputs_that_cannot_be_moved_are_found_out_before(
+    start: Callable[[str], early.Container], tmp_path: Path
+) -> None:
+    """Where the output folder cannot be had, the command of dvc.yaml is to run, which says so."""
+    (tmp_path / "made").write_text("a file")
+    container = start(f"{WAITS} touch ran")
+    assert not container.run()
+    container.give_up()
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("exit 3", 3), ("kill -9 $$", 137), ("exec sleep 60", 124)],
+    ids=["a crash", "a kill", "a timeout"],
+)
+def test_how_it_ended_is_told_as_dvc_tells_it(
+    start: Callable[[str], early.Container], monkeypatch: pytest.MonkeyPatch, command: str, code: int
+) -> None:
+    """The error names the command and the number that a shell gives, 124 after the timeout."""
+    if code == 124:
+        monkeypatch.setenv("LIMIT", "0.2")
+    container = start(WAITS + command)
+    with pytest.raises(StageCmdFailedError, match=rf"failed to run: docker run, exited with {code}$"):
+        container.run()
+    container.give_up()
+
+
+def test_time_is_counted_from_when_the_inputs_are_there(
+    start: Callable[[str], early.Container], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Waiting costs a stage nothing of its timeout."""
+    monkeypatch.setenv("LIMIT", "1")
+    container = start(f"{WAITS} exit 0")
+    time.sleep(1.2)
+    assert container.run()
+    container.give_up()
+
+
 # --- on the engine
 
 
@@ -90,6 +203,15 @@ def forget(clone: Clone) -> None:
     clone.make("clean")
     (clone.path / "dvc.lock").unlink(missing_ok=True)
     subprocess.run(["rm", "-rf", str(clone.path / ".dvc" / "cache")], check=True)
+
+
+@contextmanager
+def started_of(clone: Clone, stage: str) -> Iterator[None]:
+    """Checks that within the block a container of `stage` was started."""
+    since = datetime.now(UTC).isoformat()
+    yield
+    filters = ["--filter", "event=start", "--filter", f"label=pipeline.stage={stage}"]
+    assert clone.docker("events", "--since", since, "--until", datetime.now(UTC).isoformat(), *filters)
 
 
 def nothing_is_left(clone: Clone) -> bool:
@@ -143,7 +265,8 @@ def test_it_sees_and_may_do_the_same(clone: Clone) -> None:
 def test_one_that_is_not_needed_is_given_up(clone: Clone) -> None:
     """Where a stage runs and makes what it made before, the next one is not run, and its container is gone."""
     clone.edit("stages/ingest/ingest.py", "class IngestArgs", "# the same again\nclass IngestArgs")
-    done = clone.make("run", "JOBS=2")
+    with started_of(clone, "preprocess"):
+        done = clone.make("run", "JOBS=2")
     assert stages_line(done) == "ran ingest"
     assert early_ones(done) == []
     assert nothing_is_left(clone)
@@ -181,8 +304,8 @@ def test_a_failure_ends_what_was_started_early(clone: Clone) -> None:
 
 
 @pytest.mark.docker
-def test_time_is_counted_from_when_the_inputs_are_there(clone: Clone) -> None:
-    """A stage that was started early and takes longer than its timeout is stopped, and told as any other."""
+def test_a_timeout_is_told_as_any_other(clone: Clone) -> None:
+    """A stage that was started early and takes longer than its timeout is stopped, and the sentence says so."""
     forget(clone)
     clone.edit("params.yaml", "n_estimators: 100", "n_estimators: 10000")
     done = clone.make("run", "JOBS=2", check=False, TRAIN_TIMEOUT="2")

@@ -107,17 +107,24 @@ def test_what_comes_next_starts_early_on_idle_jobs():
 
 
 @pytest.mark.parametrize(
-    ("options", "why"),
-    [({"jobs": 1}, "one at a time"), ({"budget": 3}, "no memory for those that wait"), ({}, "something failed")],
-    ids=["one job", "memory", "failure"],
+    ("options", "early"),
+    [({}, ["b"]), ({"jobs": 1}, []), ({"budget": 1}, [])],
+    ids=["an idle job", "one job", "no memory for one that waits"],
 )
-def test_nothing_starts_early(options, why):
-    """With one job, without memory for twice as many, and after a failure nothing starts early."""
-    plan = schedule({"a": [], "b": ["a"], "c": []}, **({"jobs": 2} | options))
+def test_an_idle_job_and_memory_are_needed(options, early):
+    """With one job, or without memory for as many that wait as run, nothing starts early."""
+    plan = schedule({"a": [], "b": ["a"]}, **({"jobs": 2, "budget": 2} | options))
     plan.begin()
-    if not options:
-        plan.end("c", well=False)
-    assert plan.soon(["a"], []) == [], why
+    assert plan.soon(["a"], []) == early
+
+
+def test_after_a_failure_nothing_starts_early():
+    """What waits for a stage that still runs is not started early once another one has failed."""
+    plan = schedule({"a": [], "b": ["a"], "c": []}, jobs=3)
+    plan.begin()
+    assert plan.soon(["a"], []) == ["b"]
+    plan.end("c", well=False)
+    assert plan.soon(["a"], []) == []
 
 
 def test_what_can_begin_is_not_started_early():

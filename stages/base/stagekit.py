@@ -6,7 +6,6 @@ and nothing else, and exits 0, or 2 with one line on bad input (what, found, exp
 
 import errno
 import hashlib
-import importlib
 import json
 import logging
 import os
@@ -19,13 +18,10 @@ from typing import Any, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+import waiting
+
 STAGE = Path(sys.argv[0]).stem
 """Name of the running stage: `train` in `python /app/train.py`."""
-
-EARLY = "STARTED_EARLY"
-"""Set in a container that was started before its inputs were there: its program waits for a line of standard input."""
-WAITING = "waits for its inputs"
-"""The line that such a program prints when it has imported all it needs."""
 
 log = logging.getLogger(STAGE)
 
@@ -92,12 +88,8 @@ def first_fault(error: ValidationError) -> str:
 
 
 def run[A: Args](main: Callable[[A], None], args: type[A], *, imports: Sequence[str] = ()) -> None:
-    """Parses the command line, calls `main` and exits as the stage contract says.
-
-    `imports` are modules that `main` imports only where it needs them: there is time for them while it waits.
-    """
-    if os.environ.get(EARLY):
-        wait_for_inputs(imports)
+    """Parses the command line, calls `main` and exits as the stage contract says; `imports`: see `waiting`."""
+    waiting.for_inputs(imports)
     logging.basicConfig(format=f"%(asctime)s {STAGE}: %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is half written is deleted
     try:
@@ -107,10 +99,8 @@ def run[A: Args](main: Callable[[A], None], args: type[A], *, imports: Sequence[
     except FileNotFoundError as error:
         if str(error.filename).endswith(".part"):  # what `writing` was to write: ours, not the user's
             raise
-        problem = (
-            f"{error.filename} is not there; stages see only what they declare: add it to the inputs of its block "
-        )
-        problem += "in dvc.yaml.template"
+        problem = f"{error.filename} is not there; stages see only what they declare: add it to the inputs of "
+        problem += "its block in dvc.yaml.template"
     except OSError as error:
         # What the machine lacks is said in a line as well; any other error of the system is a crash.
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
@@ -121,15 +111,6 @@ def run[A: Args](main: Callable[[A], None], args: type[A], *, imports: Sequence[
         return
     print(f"error: {STAGE}: {problem}", file=sys.stderr)
     sys.exit(2)
-
-
-def wait_for_inputs(imports: Sequence[str]) -> None:
-    """Imports modules, says that it waits, and does; ends the program where nobody is there to say that they came."""
-    for name in imports:
-        importlib.import_module(name)
-    print(WAITING, flush=True)
-    if not sys.stdin.readline():
-        sys.exit()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import pytest
 from pydantic import Field
 
 import stagekit
+import waiting
 from stagekit import Args, BadInput
 
 
@@ -118,7 +119,7 @@ def test_a_stage_that_is_started_early_waits(monkeypatch, capsys, told, began):
     """Where its container came before its inputs, a stage says that it waits; only a line of input lets it begin."""
     monkeypatch.setattr(sys, "argv", ["cake.py", "--out", "cake.txt", "--eggs", "3"])
     monkeypatch.setattr(sys, "stdin", io.StringIO(told))
-    monkeypatch.setenv(stagekit.EARLY, "1")
+    monkeypatch.setenv(waiting.EARLY, "1")
     calls = []
     monkeypatch.delitem(sys.modules, "colorsys", raising=False)
     try:
@@ -126,7 +127,7 @@ def test_a_stage_that_is_started_early_waits(monkeypatch, capsys, told, began):
     except SystemExit as end:
         assert not end.code
     assert bool(calls) == began
-    assert capsys.readouterr().out == f"{stagekit.WAITING}\n"
+    assert capsys.readouterr().out == f"{waiting.WAITING}\n"
     assert "colorsys" in sys.modules
 
 
