@@ -22,12 +22,19 @@ def answers(timeout: float = 2) -> bool:
         return False
 
 
+def is_up() -> bool:
+    """Whether the local server's container runs, be it to answer or still to come up."""
+    service = "label=com.docker.compose.service=mlflow"
+    return bool(docker("container", "ls", "--quiet", "--filter", of_this_clone(), "--filter", service))
+
+
 def start(*, even_if_it_answers: bool = False) -> bool:
     """Starts the local server, unless it answers; tells whether it is to be waited for: this returns before."""
     if answers() and not even_if_it_answers:
         return False
     (LOCAL / "mlflow").mkdir(parents=True, exist_ok=True)
-    database.check()
+    if not is_up():  # else it may be writing: a journal that is being written looks like one that was cut off
+        database.check()
     print("starting the local MLflow server ...", flush=True)
     done = subprocess.run(["docker", "compose", "up", "--detach", "--quiet-pull"], capture_output=True, text=True)
     if done.returncode:
