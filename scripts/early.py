@@ -3,7 +3,7 @@
 It waits, with all imported (stagekit.run), until its inputs are there; then it is the stage, in place of the `docker
 run` of dvc.yaml. It sees the same: inputs cannot be mounted before they exist, so in their place is a folder of this
 clone that they are linked into. What it makes is moved to its outputs when it has ended well, so a program that does
-not wait can do no harm: that one, or a container that is not as it should be, is given up, and the command of dvc.yaml
+not wait spoils none. Such a one, or a container that is not as it should be, is given up, and the command of dvc.yaml
 runs.
 """
 
@@ -61,7 +61,7 @@ def command(stage: str, cmd: object) -> Command | None:
 
 
 def place(stage: str) -> Path:
-    """The folder of what a container that starts early has as /work (`work`) and for its outputs (`made`)."""
+    """Holds what a container that starts early has as /work (`work`) and for its outputs (`made`)."""
     return heal.EARLY / stage
 
 
