@@ -250,7 +250,8 @@ def test_it_sees_and_may_do_the_same(clone: Clone) -> None:
         probe["environment"] = set(probe["environment"]) - {"STARTED_EARLY"}
         status = probe["status"]
         probe["status"] = {key: status[key] for key in status if key.startswith(("Cap", "NoNew", "Seccomp"))}
-        probe["writable"].sort()  # the walk's order is the file system's
+        for key in ("writable", "interfaces", "routes"):  # which come in the kernel's order
+            probe[key].sort()
     for name, as_typed, early_one in zip(LATER, found[: len(LATER)], found[len(LATER) :], strict=True):
         folder = early.command(name, STAGES[name]["cmd"]).folder  # which is emptied before a stage runs
         made = {Path(path).name for path in as_typed["files"] if path.startswith(f"{folder}/")}
