@@ -90,7 +90,8 @@ def install(clone: Clone, works: list[Work]) -> None:
         elif folder.name != images.BASE:
             dockerfile.unlink()  # no image any more; but scripts/ imports its code
     ours = {section: clone.params[section] for section in ("mlflow", "promotion")}
-    sections = {work.name: {"value": 0, **work.does} for work in works}
+    # Each makes bytes of its own: DVC runs no stage whose output another one has brought into its cache.
+    sections = {work.name: {"value": work.name, **work.does} for work in works}
     (clone.path / "params.yaml").write_text(yaml.safe_dump({**ours, **sections}, sort_keys=False))
     (clone.path / "dvc.yaml.template").write_text(template(works))
     _train(clone.path / EXTERNAL)
