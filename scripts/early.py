@@ -92,9 +92,8 @@ class Container:
                 link(Path(os.path.realpath(ROOT / path)), self._work / path)
             self._client.stdin.write(b"\n")
             self._client.stdin.close()
-        except (
-            OSError
-        ):  # another file system, a folder that is not ours, a client that is gone: the typed command tells
+        except OSError:
+            # Another file system, a folder that is not ours, a client that is gone: the typed command tells.
             return False
         print("was started early", flush=True)
         if code := self._follow(limit):

@@ -24,8 +24,7 @@ def answers(timeout: float = 2) -> bool:
 
 def is_up() -> bool:
     """Whether the local server's container runs, be it to answer or still to come up."""
-    service = "label=com.docker.compose.service=mlflow"
-    return bool(docker("container", "ls", "--quiet", "--filter", of_this_clone(), "--filter", service))
+    return bool(_listed("{{.ID}}"))
 
 
 def start(*, even_if_it_answers: bool = False) -> bool:
@@ -62,9 +61,13 @@ def address() -> str:
     """Where a browser on the host finds MLflow."""
     if not environment.is_local(os.environ):
         return os.environ["MLFLOW_TRACKING_URI"].removesuffix(".mlflow")
+    return f"http://{_listed('{{.Ports}}').split('->')[0]}"
+
+
+def _listed(columns: str) -> str:
+    """What Docker tells of the local server's container, empty if none runs; `columns` is a Go template."""
     service = "label=com.docker.compose.service=mlflow"
-    ports = docker("container", "ls", "--filter", of_this_clone(), "--filter", service, "--format", "{{.Ports}}")
-    return f"http://{ports.split('->')[0]}"
+    return docker("container", "ls", "--filter", of_this_clone(), "--filter", service, "--format", columns)
 
 
 def main(arguments: list[str]) -> None:
