@@ -42,12 +42,18 @@ def fault(path: Path) -> str:
 
 
 def is_cut_off(journal: bytes) -> bool:
-    """Whether a journal has fewer records than its headers say. (One of no bytes is one that was just begun.)"""
+    """Whether a journal has fewer records than its headers say.
+
+    A part whose header begins with zeros, or that has none, was just begun: its records are not on the disk yet, so
+    nothing that they are to restore has been changed in the database. SQLite does not play it back.
+    """
     at = 0
     while at < len(journal):
         header = journal[at : at + 28]
+        if not any(header[: len(MAGIC)]):
+            return False
         if len(header) < 28 or not header.startswith(MAGIC):
-            return at == 0
+            return True
         records, _, _, sector, page = struct.unpack(">5I", header[8:])
         end = at + sector + records * (page + 8)
         if end > len(journal):

@@ -116,8 +116,11 @@ def test_half_written_files_go_and_others_stay(clone):
 
 
 @pytest.fixture
-def left(tmp_path, monkeypatch):
-    """A database that a killed writer left with a hot journal, and an artifact beside it."""
+def left(tmp_path, monkeypatch, request):
+    """A database that a killed writer left with a hot journal, and an artifact beside it.
+
+    Its parameter is how many pages SQLite keeps before it writes them to the database.
+    """
     monkeypatch.setattr(database, "FOLDER", tmp_path / "mlflow")
     monkeypatch.setattr(database, "ROOT", tmp_path)
     (tmp_path / "mlflow" / "artifacts" / "1").mkdir(parents=True)
@@ -129,11 +132,11 @@ def left(tmp_path, monkeypatch):
         "db.execute('CREATE TABLE models (name TEXT PRIMARY KEY, tag TEXT)')\n"
         "db.executemany('INSERT INTO models VALUES (?, ?)', [(f'model {n}', 'x' * 400) for n in range(2000)])\n"
         "db.commit()\n"
-        "db.execute('PRAGMA cache_size=10')\n"
+        "db.execute('PRAGMA cache_size=' + sys.argv[2])\n"
         "db.execute(\"UPDATE models SET tag = 'half'\")\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    subprocess.run(["python", "-c", writer, path], check=False)
+    subprocess.run(["python", "-c", writer, path, str(getattr(request, "param", 10))], check=False)
     return path
 
 
@@ -147,6 +150,15 @@ def test_a_killed_writers_database_is_whole(left):
     assert b"half" in left.read_bytes()
     database.check()
     assert b"half" not in left.read_bytes()
+
+
+@pytest.mark.parametrize("left", [1000], indirect=True)
+def test_a_journal_that_was_only_begun_is_no_damage(left):
+    """A server killed before its journal was on the disk has changed nothing: the database is as it was."""
+    whole = left.read_bytes()
+    assert left.with_name("mlflow.db-journal").stat().st_size and b"half" not in whole
+    database.check()
+    assert left.read_bytes() == whole
 
 
 @pytest.mark.parametrize("sixteenths", SIXTEENTHS)
