@@ -96,7 +96,7 @@ test-unit: ## The tests that need no container
 test-crash: ## Every process killed at every point of a run, and 100 random kills: an hour or two; SEED=n replays
 	@sh tests/crash/with_engine.sh $(RUNNER) test -vv tests/crash $(if $(SEED),--seed=$(SEED))
 
-bench: ## How fast, against what: an hour on a quiet machine; ONLY=name,name some of it, QUICK=1 small
+bench: ## How fast, against what: an hour or two; ONLY=name,name some of it, QUICK=1 small
 	@$(RUNNER) bench "only=$(ONLY)" "quick=$(QUICK)"
 
 lint: ## Check style and shell scripts; changes nothing

@@ -44,8 +44,8 @@ def fault(path: Path) -> str:
 def is_cut_off(journal: bytes) -> bool:
     """Whether a journal has fewer records than its headers say.
 
-    A part whose header begins with zeros, or that has none, was just begun: its records are not on the disk yet, so
-    nothing that they are to restore has been changed in the database. SQLite does not play it back.
+    A part whose header begins with zeros was only begun: its records were not on the disk yet, so nothing that they
+    are to restore has been changed in the database, and SQLite does not play it back. The same holds for no bytes.
     """
     at = 0
     while at < len(journal):
