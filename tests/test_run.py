@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import dvc.lock
 import pytest
 import yaml
 
@@ -66,6 +68,15 @@ def test_independent_stages_run_side_by_side(stages):
     stages(a=together("a", "bc"), b=together("b", "ac"), c=together("c", "ab"), d_a_b_c="true")
     assert sorted(run()[:3]) == ["a", "b", "c"]
     assert run() == []
+
+
+def test_a_stage_begins_as_soon_as_dvc_is_free(stages, monkeypatch):
+    """Stages that are ready at once do not pause before they ask for DVC's lock again, as DVC by itself does."""
+    monkeypatch.setenv("JOBS", "8")
+    monkeypatch.setattr(dvc.lock, "time", SimpleNamespace(sleep=lambda seconds: Path("paused").touch()))
+    stages(**dict.fromkeys("abcdefgh", "true"))
+    assert len(run()) == 8
+    assert not Path("paused").exists()
 
 
 def test_one_job_runs_one_after_the_other(stages, monkeypatch):
