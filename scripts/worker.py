@@ -55,7 +55,8 @@ class Queue(LockBase):
         self._lock.lock()
 
     def unlock(self) -> None:
-        self._lock.unlock()
+        if self.is_locked:  # not where an interrupt ended the wait for it
+            self._lock.unlock()
         fcntl.flock(self._queue, fcntl.LOCK_UN)
 
     @property

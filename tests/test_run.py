@@ -3,6 +3,7 @@
 import hashlib
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 
 from scripts import build, failure, heal, images, pipeline
 from scripts.project import UserError
+from scripts.worker import Queue
 
 AWAY = "docker: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
 GIT = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com"]
@@ -77,6 +79,29 @@ def test_a_stage_begins_as_soon_as_dvc_is_free(stages, monkeypatch):
     stages(**dict.fromkeys("abcdefgh", "true"))
     assert len(run()) == 8
     assert not Path("paused").exists()
+
+
+def test_an_interrupt_while_queueing_stays_one(tmp_path):
+    """Whom an interrupt reaches while DVC works for another stage is told of that, and the lock stays the other's."""
+    mine, other = (Queue(dvc.lock.Lock(str(tmp_path / "lock"))) for _ in range(2))
+    usual = signal.signal(signal.SIGALRM, signal.default_int_handler)
+
+    def queue_again() -> None:
+        with mine:
+            mine.unlock()  # as DVC does while a command runs
+            other.lock()
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            mine.lock()
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            queue_again()
+    finally:
+        signal.signal(signal.SIGALRM, usual)
+    assert other.is_locked
+    other.unlock()
+    with mine:
+        assert mine.is_locked
 
 
 def test_one_job_runs_one_after_the_other(stages, monkeypatch):
