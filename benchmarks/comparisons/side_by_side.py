@@ -27,7 +27,7 @@ def runs(clone: Clone, what: str, most: int) -> dict[str, Callable[[], Sample]]:
     return {f"{what}, JOBS={number}": partial(with_jobs, number) for number in (1, most)}
 
 
-def waiting(bench: Bench, record: Record, what: str, works: list[Work], most: int) -> float:
+def sleeping(bench: Bench, record: Record, what: str, works: list[Work], most: int) -> float:
     """Measures a pipeline that sleeps; how many times faster it is with `most` jobs than with one."""
     clone = bench.synthetic(works)
     clone.make("run")
@@ -37,7 +37,7 @@ def waiting(bench: Bench, record: Record, what: str, works: list[Work], most: in
 
 
 def computing(bench: Bench, record: Record, seconds: float) -> float:
-    """As `waiting`, of two stages that compute for `seconds`; with what this machine's two cores can give at all."""
+    """As `sleeping`, of two stages that compute for `seconds`; with what this machine's two cores can give at all."""
     rounds = rounds_in(seconds)
     clone = bench.synthetic(pipelines.independent(2, rounds=rounds))
     clone.make("run")
@@ -68,9 +68,9 @@ def rounds_in(seconds: float) -> int:
 
 def compare(bench: Bench, record: Record) -> None:
     sleep, compute = bench.size(3.0, 0.1), bench.size(45.0, 0.1)  # seconds
-    fan = waiting(bench, record, "8 stages that sleep", pipelines.independent(bench.size(8, 2), seconds=sleep), 8)
+    fan = sleeping(bench, record, "8 stages that sleep", pipelines.independent(bench.size(8, 2), seconds=sleep), 8)
     record.at_least("8 stages that sleep 3 s, JOBS=8, times faster", fan, 3.5)
-    waiting(bench, record, "diamond", pipelines.diamond(seconds=sleep), 2)
+    sleeping(bench, record, "diamond", pipelines.diamond(seconds=sleep), 2)
     record.at_least("2 stages that compute, JOBS=2, times faster", computing(bench, record, compute), 1.8)
     record.notes.append(
         f"Whole times of make run, with its start; a stage that computes does so for about {compute:.0f} s, a plain "
