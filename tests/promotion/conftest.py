@@ -52,6 +52,9 @@ def server_for(image: Callable[[str], str]) -> Iterator[Callable[[str], Server]]
             command += ["--backend-store-uri", "sqlite:////tmp/mlflow.db", "--artifacts-destination", "/tmp/artifacts"]
             if version == CURRENT:
                 command += ["--allowed-hosts", f"{name},{name}:5000"]
+                # By itself it closes a connection idle for 5 s, even as the next call comes. A stage's client calls
+                # again then; the tests' own does not, so that no fault of the server goes by unseen.
+                command += ["--uvicorn-opts", "--timeout-keep-alive 3600"]
             options = ["--network", f"pipeline-{os.environ['CLONE']}", "--env", "HOME=/tmp", "--workdir", "/tmp"]
             options += ["--env", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"]
             files = image("Dockerfile.mlflow-old") if version == OLD else os.environ["RUNNER_IMAGE"]
