@@ -1,5 +1,5 @@
 # The only door: `make` lists what it opens. The host needs make, git and a Docker engine (on Debian and Ubuntu even
-# that is installed); all else runs in the runner container, which scripts/runner.sh builds and starts.
+# that is installed); all else runs in the runner container, which scripts/host/runner.sh builds and starts.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 # Each target is one runner; two at once in one clone would only wait for each other.
 .NOTPARALLEL:
 
-RUNNER := sh scripts/runner.sh
+RUNNER := sh scripts/host/runner.sh
 
 # No target is a file: each name before a ## comment, as in help, is a command.
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\#.*/\1/p' $(MAKEFILE_LIST))
@@ -48,7 +48,7 @@ plots: ## Draw the plots into dvc_plots/index.html
 	@$(RUNNER) exec dvc plots show
 
 ui: ## Where MLflow is; starts it if it is local
-	@$(RUNNER) services ui
+	@$(RUNNER) ui
 
 doctor: ## Look at all that a run needs; changes nothing
 	@$(RUNNER) doctor
@@ -114,7 +114,7 @@ clean: ## Delete the outputs in the working tree (DVC's cache keeps them)
 	@$(RUNNER) clean
 
 down: ## Stop this clone's services
-	@$(RUNNER) services down
+	@$(RUNNER) down
 
 clean-all: ## Delete what this clone made: containers, network, images, .local
-	@YES="$(YES)" sh scripts/clean_all.sh
+	@YES="$(YES)" sh scripts/host/clean_all.sh

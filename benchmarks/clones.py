@@ -85,7 +85,7 @@ class Clone:
 
     @cached_property
     def id(self) -> str:
-        """What tells its containers, network and images from those of others, as scripts/runner.sh has it."""
+        """What tells its containers, network and images from those of others, as scripts/host/runner.sh has it."""
         hashed = ["git", "hash-object", "--stdin"]
         return subprocess.run(hashed, input=str(self.path), capture_output=True, text=True, check=True).stdout[:12]
 
@@ -116,7 +116,7 @@ class Clone:
     @contextmanager
     def shell(self, **variables: str) -> Iterator[Shell]:
         """A shell in this clone's runner, settled as for a run."""
-        command = ["sh", "scripts/runner.sh", "shell"]
+        command = ["sh", "scripts/host/runner.sh", "shell"]
         with Shell.of(command, self.path, self.environ(**variables)) as shell:
             yield shell
 

@@ -15,7 +15,7 @@ import docker
 import yaml
 
 from benchmarks.clones import Clone
-from scripts import images
+from scripts.pipeline import images
 
 MODEL = "model"
 STAGE = Path(__file__).parent / "stage"

@@ -7,8 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-from scripts import clone_lock, environment, heal, remote, setup_env, signals
+from scripts import remote, settings
 from scripts.project import ROOT, UserError
+from scripts.recovery import recover, run_lock, signals
 
 ONE_AT_A_TIME = {"run", "push", "pull", "clean", "promote", "rollback", "reproduce"}
 """The verbs that change outputs or production, run stages, or hold DVC's own locks."""
@@ -17,7 +18,7 @@ ONE_AT_A_TIME = {"run", "push", "pull", "clean", "promote", "rollback", "reprodu
 def in_a_runner_that_sees(folder: str, arguments: list[str]) -> int:
     """Runs the same verb in a second runner that has `folder` mounted as well; its exit code."""
     environ = os.environ | {"RUNNER_MOUNT": folder}
-    code = subprocess.run(["sh", "scripts/runner.sh", *arguments], env=environ).returncode
+    code = subprocess.run(["sh", "scripts/host/runner.sh", *arguments], env=environ).returncode
     if code == 125:  # Docker's own: it could not start the container
         raise UserError(
             f"DVC_REMOTE_URL is {folder}, which could not be mounted; expected a folder that exists: make it"
@@ -27,11 +28,11 @@ def in_a_runner_that_sees(folder: str, arguments: list[str]) -> int:
 
 def call(verb: str, arguments: list[str]) -> int:
     """Calls a verb's module, where it must be under the lock and after healing; its exit code."""
-    module = importlib.import_module(f"scripts.{verb}")
+    module = importlib.import_module(f"scripts.verbs.{verb}")
     if verb not in ONE_AT_A_TIME:
         return module.main(arguments) or 0
-    with clone_lock.held(f"make {verb}") as ended_well:
-        heal.heal(ended_well=ended_well)
+    with run_lock.held(f"make {verb}") as ended_well:
+        recover.heal(ended_well=ended_well)
         return module.main(arguments) or 0
 
 
@@ -47,8 +48,8 @@ def main(arguments: list[str]) -> int:
     Path(os.environ["HOME"]).mkdir(parents=True, exist_ok=True)
     verb, *rest = arguments
     try:
-        setup_env.ensure()
-        variables = environment.load()
+        settings.ensure_dotenv()
+        variables = settings.load()
         if folder := remote.folder_to_mount(variables):
             return in_a_runner_that_sees(str(folder), arguments)
         os.environ.clear()

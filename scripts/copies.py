@@ -43,7 +43,7 @@ def sweep(folder: Path) -> None:
     """Deletes what the clones below `folder` made, and `folder`."""
     for makefile in sorted(folder.glob("*/Makefile")):
         subprocess.run(
-            ["sh", str(makefile.parent / "scripts" / "clean_all.sh")],
+            ["sh", str(makefile.parent / "scripts" / "host" / "clean_all.sh")],
             env=os.environ | {"YES": "1"},
             stderr=subprocess.DEVNULL,
         )

@@ -15,8 +15,8 @@ from dvc_data.hashfile.db import HashFileDB
 from dvc_objects.errors import ObjectDBError
 from dvc_objects.fs.errors import AuthError, ConfigError
 
+from scripts.faults import reason
 from scripts.project import LOCAL, UserError
-from stages.train.faults import reason
 
 FAULTS = (DvcException, OSError, BotoCoreError, ResponseParserError, ObjectDBError, AuthError, ConfigError)
 """What DVC, s3fs and botocore raise for a fault of the remote or of the repository."""

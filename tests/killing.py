@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from scripts.heal import is_idle
+from scripts.recovery.recover import is_idle
 from tests.conftest import Clone, wait_until
 
 POINTS = {

@@ -7,7 +7,7 @@ from benchmarks import engine
 from benchmarks.bench import Bench
 from benchmarks.clones import Clone
 from benchmarks.measure import Record, Sample
-from scripts import images
+from scripts.pipeline import images
 
 ALL, CODE, REQUIREMENT = "all stage images from nothing", "after an edit of code", "after a new requirement"
 NEW = "tomli-w==1.2.0\n"

@@ -7,7 +7,7 @@ from benchmarks.bench import Bench
 from benchmarks.clones import Clone
 from benchmarks.measure import Record, Sample
 from benchmarks.pipelines import Work
-from scripts import images
+from scripts.pipeline import images
 from stages.ingest.ingest import bundled
 
 TREES = 10  # with 1e6 rows, a hundred would take five minutes

@@ -13,8 +13,10 @@ from typing import Any
 from benchmarks.bench import Bench
 from benchmarks.clones import OUTPUTS, SAID, Clone, Shell, uid
 from benchmarks.measure import Record, Sample
-from scripts import environment, images, shell
+from scripts import settings
+from scripts.pipeline import images
 from scripts.project import load_yaml
+from scripts.verbs import shell
 
 RUN = "make run, four stages"
 PLAIN = "the same as plain processes"
@@ -48,7 +50,7 @@ def plain_commands(clone: Clone) -> list[str]:
 
 def plain_image(clone: Clone) -> str:
     """Builds the image that holds all stages; its name, by which clean-all finds it."""
-    from scripts import build
+    from scripts.pipeline import build
 
     name = f"stages/clone-{clone.id}:plain"
     wanted = images.load(clone.path / "stages")
@@ -68,7 +70,7 @@ def plain_container(clone: Clone, folder: Path) -> Iterator[Shell]:
     """A shell in a container that sees `folder` as /work, and the clone's MLflow server; it has no limits."""
     command = ["docker", "run", "--rm", "--init", "--interactive", "--label", clone.label, "--network", clone.network]
     command += ["--user", uid(), "--mount", f"type=bind,src={folder},dst=/work"]
-    command += ["--env", f"MLFLOW_TRACKING_URI={environment.LOCAL_MLFLOW}", "--env", "GIT_COMMIT=none"]
+    command += ["--env", f"MLFLOW_TRACKING_URI={settings.LOCAL_MLFLOW}", "--env", "GIT_COMMIT=none"]
     for name in ("NO_PROXY", "no_proxy"):
         command += ["--env", f"{name}=mlflow"]
     with Shell.of([*command, plain_image(clone), "sh"], folder, os.environ) as inside:
@@ -97,7 +99,7 @@ def compare(bench: Bench, record: Record) -> None:
     with plain_container(clone, folder) as inside:
 
         def plain() -> Sample:
-            settings = environment.registry(
+            settings = settings.registry(
                 {**clone.params, "mlflow": {"experiment": "plain", "model": f"plain-{next(number)}"}}
             )
             inside.run(f"export REGISTRY='{settings}'")

@@ -10,7 +10,7 @@ from benchmarks.bench import Bench
 from benchmarks.clones import Clone, Shell, uid
 from benchmarks.measure import Record, Sample
 from benchmarks.pipelines import Work
-from scripts import images
+from scripts.pipeline import images
 
 RUN, NOTHING, PLAIN = "make run, chain", "make run, nothing to do", "the same as plain processes"
 

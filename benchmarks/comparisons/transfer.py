@@ -11,7 +11,7 @@ from benchmarks.bench import Bench
 from benchmarks.clones import Clone, Shell
 from benchmarks.measure import Record, Sample
 from benchmarks.pipelines import Work
-from scripts import build
+from scripts.pipeline import build
 
 S3 = {
     "DVC_REMOTE_URL": "s3://bench/dvc",

@@ -15,7 +15,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from stages.train import faults
+from scripts import faults
 from stages.train.promotion import Gate, State, Unclear, Version
 
 

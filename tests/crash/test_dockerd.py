@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from scripts import images
+from scripts.pipeline import images
 from scripts.project import ROOT
 from tests.conftest import Clone, wait_until
 from tests.killing import POINTS, VICTIMS, Begun, Result, kill_at, undisturbed  # noqa: F401

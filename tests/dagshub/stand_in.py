@@ -136,7 +136,7 @@ def who() -> str:
 
 
 def network_of(clone: Clone) -> str:
-    """The clone's network, made as scripts/runner.sh makes it if it is not there yet."""
+    """The clone's network, made as scripts/host/runner.sh makes it if it is not there yet."""
     name = f"pipeline-{clone.label.partition('=')[2]}"
     if not clone.docker("network", "ls", "--quiet", "--filter", f"name={name}"):
         docker("network", "create", "--label", clone.label, name)

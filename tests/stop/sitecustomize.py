@@ -6,7 +6,8 @@ main process (`heal.py:heal`). (STAGE@full: see the `docker` beside this file.) 
 file in .local/stopped (in a stage's container, /stopped) and waits there until that file is deleted.
 
 Python imports this file by its name when it starts. `STOP_AT` puts this folder on the runner's PYTHONPATH, and the
-`docker` beside this file puts it on a stage's. Nothing of the product knows of it but the line in scripts/runner.sh.
+`docker` beside this file puts it on a stage's. The product knows of it in one line of
+scripts/host/runner.sh.
 """
 
 import multiprocessing

@@ -1,0 +1,46 @@
+#!/bin/sh
+# Deletes this clone's containers, its network, the images that no other clone uses, and .local. Asks first; YES=1
+# answers. All is found by label: what other clones and projects have is left alone.
+set -eu
+CDPATH='' cd -- "$(dirname "$0")/../.."
+. scripts/host/lib.sh
+clone=$(clone_id)
+
+if [ "${YES:-}" != 1 ]; then
+    say "This deletes the containers, the network and the images of this clone, and .local: MLflow's runs and models," \
+        "and the data that 'make push' put into .local/dvc-remote."
+    printf 'Go on? [y/N] ' >&2
+    read -r answer || answer=
+    case $answer in y | Y | yes) ;; *) die "nothing was deleted; expected 'y', or YES=1 on the command line" ;; esac
+fi
+
+docker version > /dev/null 2>&1 || die "no Docker engine answers, so nothing was deleted; expected the one that holds" \
+    "this clone's containers and images: start it and repeat"
+
+# Calls a command with the words of standard input as its last arguments, if there are any ('xargs -r' is GNU's).
+with_each() {
+    words=$(cat)
+    # shellcheck disable=SC2086
+    [ -z "$words" ] || "$@" $words > /dev/null
+}
+
+mine="label=pipeline.clone=$clone"
+# A runner that calls this (the tests) is of another clone.
+docker container ls --all --quiet --filter "$mine" | with_each docker container rm --force
+docker network ls --quiet --filter "$mine" | with_each docker network rm
+docker image ls --format '{{.Repository}}:{{.Tag}}' "stages/clone-$clone" | with_each docker image rm
+# An image goes when no clone has it tagged; asked of each at the last moment, since other clones build meanwhile.
+# Children go before parents, hence the order.
+for kind in 'stages/*' stages/runner stages/base stages/python; do
+    docker image ls --filter label=pipeline.image --format '{{.ID}} {{.Repository}}:{{.Tag}}' "$kind"
+done | while read -r id name; do
+    case $(docker image inspect --format '{{.RepoTags}}' "$id" 2> /dev/null) in *stages/clone-*) continue ;; esac
+    docker image rm "$name" > /dev/null 2>&1 || true # used by what is not ours, or gone in an earlier round
+done
+# What lost its tag to a newer build, of whichever clone.
+docker image prune --force --filter label=pipeline.image > /dev/null 2>&1 || true # one at a time: another's does it
+if [ -z "$(docker image ls --quiet stages/python)" ]; then
+    docker image ls --quiet stages/debian | with_each docker image rm
+fi
+rm -rf .local
+say "deleted this clone's containers, network, images and .local; .env, DVC's cache and the outputs are still here"

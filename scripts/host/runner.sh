@@ -1,0 +1,139 @@
+#!/bin/sh
+# Runs a verb of scripts/ in the runner: the one container that holds the Docker socket.
+#   scripts/host/runner.sh VERB [ARGUMENT...]
+# The clone is mounted at the path that it has on the host, so that a path means the same thing on the host, in the
+# runner and to the Docker engine, which the runner asks for sibling containers.
+set -eu
+CDPATH='' cd -P -- "$(dirname "$0")/../.."
+. scripts/host/lib.sh
+project=$PWD # with a line break at its end, which $(pwd) would lose
+
+case $project in
+*,* | *:* | *'"'* | *[{}]* | *'
+'*) die "the project lies in '$project'; expected a path without comma, colon, quotation mark, brace or line break," \
+    "which Docker's mounts or DVC cannot express: move the clone" ;;
+esac
+[ -e .git ] || die "$project is no git clone; expected one, since DVC works beside git: clone it, or run 'git init'"
+
+about='{{.OperatingSystem}} {{.SecurityOptions}}'
+engine=$(docker info --format "$about" 2> /dev/null) || engine=
+case $engine in '' | ' '*) # without an engine some clients (26.1) end with 0 all the same, and with empty fields
+    sh scripts/host/engine.sh
+    engine=$(docker info --format "$about") ;;
+esac
+
+# Which socket, and who may use it. Inside the virtual machine of Docker Desktop it is root's, at the usual place.
+host=${DOCKER_HOST:-$(docker context inspect --format '{{.Endpoints.docker.Host}}')}
+if [ -n "${RUNNER_SOCKET:-}" ]; then host=unix://$RUNNER_SOCKET; fi # we are in a runner: the host's path of it
+case $host in unix://*) socket=${host#unix://} ;;
+*) die "the Docker engine is at $host; expected one on this machine (unix://...), which can mount this folder:" \
+    "unset DOCKER_HOST or choose another docker context" ;;
+esac
+owner=$(stat -c %u:%g . 2> /dev/null || stat -f %u:%g .)
+case $engine in
+*"Docker Desktop"*) socket=/var/run/docker.sock group=0 ;;
+*rootless*) owner=0:0 group=0 ;; # there, root in a container is the user on the host
+*) # Without GNU stat (macOS with Colima, OrbStack or Rancher Desktop) the engine is in a virtual machine too.
+    here=$socket
+    if [ -n "${RUNNER_SOCKET:-}" ]; then here=/var/run/docker.sock; fi
+    group=$(stat -Lc %g "$here" 2> /dev/null) || { socket=/var/run/docker.sock group=0; } ;;
+esac
+
+clone=$(clone_id)
+python_image=${PYTHON_IMAGE:-$(sh scripts/host/python_image.sh --name)}
+runner_image=stages/runner:$({ echo "$python_image"; cat Dockerfile.runner scripts/requirements.txt; } | hash12)
+network=pipeline-$clone
+
+# Whether both images, this clone's second tag of each and its network are there: one question instead of five.
+all_at_hand() {
+    docker inspect --format '{{.Id}}' "$python_image" "stages/clone-$clone:python" \
+        "$runner_image" "stages/clone-$clone:runner" "$network" 2> /dev/null \
+        | awk '{ id[NR] = $0 } END { exit !(NR == 5 && id[1] == id[2] && id[3] == id[4]) }'
+}
+
+make_ready() {
+    # A second tag says that this clone uses an image, so that clean-all in another clone leaves it; first of all, then.
+    if have_image "$python_image"; then docker tag "$python_image" "stages/clone-$clone:python"; fi
+    if ! have_image "$runner_image"; then
+        [ -n "${PYTHON_IMAGE:-}" ] || sh scripts/host/python_image.sh > /dev/null
+        docker tag "$python_image" "stages/clone-$clone:python"
+        say "building the runner image $runner_image (once; a minute or two) ..."
+        context=$(mktemp -d)
+        # The legacy builder keeps the build stage as an image without a name, arguments and all: not longer than needed.
+        # The engine runs one 'prune' at a time: where another clone's is going on, that one does it.
+        forget_build_stage() { docker image prune --force --filter label=pipeline.image=runner-build > /dev/null 2>&1 || true; }
+        trap 'rm -rf "$context"; forget_build_stage' EXIT
+        cp Dockerfile.runner scripts/requirements.txt "$context"
+        quietly docker build --pull=false --tag "$runner_image" --file "$context/Dockerfile.runner" \
+            --build-arg "PYTHON_IMAGE=$python_image" \
+            --build-arg PIP_INDEX_URL --build-arg PIP_EXTRA_INDEX_URL --build-arg PIP_TRUSTED_HOST \
+            --build-arg HTTP_PROXY --build-arg HTTPS_PROXY --build-arg NO_PROXY \
+            --build-arg http_proxy --build-arg https_proxy --build-arg no_proxy "$context" \
+            || die "the runner image could not be built: see above"
+        rm -rf "$context"
+        forget_build_stage
+        trap - EXIT
+    fi
+    docker tag "$runner_image" "stages/clone-$clone:runner"
+    docker network inspect "$network" > /dev/null 2>&1 \
+        || docker network create --label "pipeline.clone=$clone" "$network" > /dev/null \
+        || die "the network $network could not be made: see above; expected an engine with room for one more network" \
+            "(it has 31 as it is installed): call 'make clean-all' in a clone that you no longer need"
+}
+
+if ! all_at_hand; then make_ready; fi
+
+verb=${1:-}
+# The command line is put together from its end: what runs, then the options before it.
+set -- "$runner_image" python -m scripts "$@"
+# What the shell's environment says goes along by name: settings (.env.example lists them) and what builds need.
+settings=$(sed -n 's/^#* *\([A-Z][A-Z0-9_]*\)=.*/\1/p' .env.example)
+limits=$(env | sed -nE 's/^([A-Z][A-Z0-9_]*_(MEMORY|CPUS|PIDS|TIMEOUT))=.*/\1/p') # of one stage: TRAIN_MEMORY
+for name in $settings $limits PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST \
+    HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy CI TERM WAIT KEEP_GOING; do
+    if printenv "$name" > /dev/null; then set -- --env "$name" "$@"; fi
+done
+# A folder outside the clone that a verb needs (a DVC remote), at its own path as well.
+if [ -n "${RUNNER_MOUNT:-}" ]; then
+    set -- --mount "type=bind,src=$RUNNER_MOUNT,dst=$RUNNER_MOUNT" --env RUNNER_MOUNT "$@"
+fi
+# In a worktree .git is a file that points to the repository. (git itself will not tell root about another user's.)
+if [ -f .git ]; then
+    gitdir=$(sed -n 's/^gitdir: //p' .git)
+    common=$(cd "$gitdir" && cd "$(cat commondir 2> /dev/null || echo .)" && pwd -P) 2> /dev/null || die \
+        "$project/.git points to $gitdir, which is not there; expected a repository: call 'git worktree repair' in it"
+    set -- --mount "type=bind,src=$common,dst=$common" "$@"
+fi
+# A clone made with --shared or --reference has its objects elsewhere.
+if [ -f .git/objects/info/alternates ]; then
+    while read -r objects; do
+        set -- --mount "type=bind,src=$objects,dst=$objects,readonly" "$@"
+    done < .git/objects/info/alternates
+fi
+# For tests that kill: the name of a function at which a process stops (tests/stop).
+if [ -n "${STOP_AT:-}" ]; then set -- --env STOP_AT --env "PYTHONPATH=$project/tests/stop:$project/stages/base" "$@"; fi
+# A run's input is a pipe that only we hold: with make, or with the docker client, it ends, and then the run stops.
+if [ "$verb" = run ]; then
+    make=$PPID
+    pipe=$(mktemp -u)
+    mkfifo "$pipe"
+    (
+        exec > "$pipe" 2> /dev/null
+        while kill -0 "$make" && kill -0 "$$"; do sleep 1; done
+    ) &
+    exec < "$pipe"
+    rm -f "$pipe"
+    set -- --interactive --env LIFELINE=1 "$@"
+    # Docker gives no terminal to who has a pipe for input: the run is told that it has one, and how wide that is.
+    if [ -t 1 ]; then set -- --env "TERMINAL=$(stty size < /dev/tty 2> /dev/null | cut -d ' ' -f 2)" "$@"; fi
+# Docker refuses a terminal for input that is piped in: 'echo dvc dag | make shell'.
+elif [ -t 0 ] && [ -t 1 ]; then set -- --interactive --tty "$@"
+elif [ "$verb" = shell ]; then set -- --interactive "$@"
+elif [ -t 1 ]; then set -- --tty "$@"; fi
+exec docker run --rm --init --pull never --user "$owner" --group-add "$group" \
+    --label "pipeline.clone=$clone" --label pipeline.role=runner --network "$network" \
+    --mount "type=bind,src=$project,dst=$project" --workdir "$project" \
+    --mount "type=bind,src=$socket,dst=/var/run/docker.sock" \
+    --env "HOME=$project/.local/home" --env USER=runner --env "DVC_SITE_CACHE_DIR=$project/.local/dvc-site-cache" \
+    --env "PYTHONPATH=$project/stages/base" --env "CLONE=$clone" --env "RUNNER_SOCKET=$socket" \
+    --env "HOST_USER=$(id -un 2> /dev/null || id -u)" --env "PYTHON_IMAGE=$python_image" --env "RUNNER_IMAGE=$runner_image" "$@"
