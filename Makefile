@@ -25,6 +25,9 @@ run: ## Train, evaluate, version, publish and promote: whatever is not up to dat
 run-%: ## Only this stage and what it depends on
 	@$(RUNNER) run $*
 
+publish: ## Publish the models on disk; runs no stage
+	@$(RUNNER) publish
+
 push: ## Send the data and the run-cache to DVC's remote
 	@$(RUNNER) push
 
@@ -56,14 +59,14 @@ doctor: ## Look at all that a run needs; changes nothing
 shell: ## A shell in the runner, in which the commands of dvc.yaml work as they stand
 	@$(RUNNER) shell
 
-##@ Models (MODEL=: another one than params.yaml's; ALIAS= instead of VERSION=: the one that bears it)
+##@ Models (MODEL= selects one; VERSION= or ALIAS= names a version)
 
 models: ## The versions in the registry: stage, score, commit, why
 promote: ## Put VERSION= into production
 rollback: ## Back to the production before this one, or to VERSION=
-lineage: ## From VERSION= to its run, commit, images, params and each data file's place
+lineage: ## From a version to its run, commit, images, params and each data file's place
 compare: ## Versions A= and B= side by side
-reproduce: ## Run VERSION='s code again, and compare each output
+reproduce: ## Run a version's code again, and compare each output
 
 export WHY
 models promote rollback lineage compare reproduce:
@@ -87,11 +90,18 @@ build: ## Build the images that are missing
 
 ##@ Develop
 
-test: ## All tests, on the real engine
-	@$(RUNNER) test
+test: ## All tests, on the real engine; T=path only those of a file or folder
+	@$(RUNNER) test $(T)
+	@$(if $(T),,$(RUNNER) test_stage)
 
 test-unit: ## The tests that need no container
-	@$(RUNNER) test -m 'not docker'
+	@$(RUNNER) test -m 'not docker and not deep'
+
+test-deep: ## All tests of the machinery, every exhaustive product whole: hours; T=path some of them
+	@$(RUNNER) test -m '' $(T)
+
+test-%: ## A stage's own tests, in its own image (base: those of the stage kit)
+	@$(RUNNER) test_stage $* $(T)
 
 test-crash: ## Every process killed at every point of a run, and 100 random kills: an hour or two; SEED=n replays
 	@sh tests/crash/with_engine.sh $(RUNNER) test -vv tests/crash $(if $(SEED),--seed=$(SEED))

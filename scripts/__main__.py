@@ -1,4 +1,4 @@
-"""`python -m scripts VERB [ARGUMENT...]`, in the runner: settles the environment, then calls the verb's module."""
+"""`python -m scripts VERB [ARGUMENT...]`, in the runner: sets up the environment, then calls the verb's module."""
 
 import importlib
 import os
@@ -11,12 +11,12 @@ from scripts import remote, settings
 from scripts.project import ROOT, UserError
 from scripts.recovery import recover, run_lock, signals
 
-ONE_AT_A_TIME = {"run", "push", "pull", "clean", "promote", "rollback", "reproduce"}
+ONE_AT_A_TIME = {"run", "publish", "push", "pull", "clean", "promote", "rollback", "reproduce"}
 """The verbs that change outputs or production, run stages, or hold DVC's own locks."""
 
 
 def in_a_runner_that_sees(folder: str, arguments: list[str]) -> int:
-    """Runs the same verb in a second runner that has `folder` mounted as well; its exit code."""
+    """Run the same verb in a second runner that has `folder` mounted as well; return its exit code."""
     environ = os.environ | {"RUNNER_MOUNT": folder}
     code = subprocess.run(["sh", "scripts/host/runner.sh", *arguments], env=environ).returncode
     if code == 125:  # Docker's own: it could not start the container
@@ -27,17 +27,17 @@ def in_a_runner_that_sees(folder: str, arguments: list[str]) -> int:
 
 
 def call(verb: str, arguments: list[str]) -> int:
-    """Calls a verb's module, where it must be under the lock and after healing; its exit code."""
+    """Call a verb's module, under the lock and after recovery if it changes something; return its exit code."""
     module = importlib.import_module(f"scripts.verbs.{verb}")
     if verb not in ONE_AT_A_TIME:
         return module.main(arguments) or 0
     with run_lock.held(f"make {verb}") as ended_well:
-        recover.heal(ended_well=ended_well)
+        recover.recover(ended_well=ended_well)
         return module.main(arguments) or 0
 
 
 def last_words(text: str) -> None:
-    """Prints to standard error, after all that was printed before: Docker carries the two streams apart."""
+    """Print to standard error, after all that was printed before: Docker carries the two streams apart."""
     time.sleep(0.1)
     print(text, file=sys.stderr)
 
@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
         last_words(f"error: {error}")
         return 1
     except signals.Stopped as stopped:
-        hint = f"; nothing is lost: the next 'make {verb}' goes on" if verb in ONE_AT_A_TIME else ""
+        hint = f"; nothing is lost: 'make {verb}' continues" if verb in ONE_AT_A_TIME else ""
         last_words(f"interrupted by {stopped.name}{hint}")
         return 128 + stopped.number
 

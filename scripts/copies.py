@@ -1,7 +1,7 @@
-"""A copy of the working tree below .local, where sibling containers see it as well: for what tests and benchmarks do.
+"""Copies of the working tree below .local, where sibling containers see them too, for tests and benchmarks.
 
-The copy holds what git tracks and what it does not ignore, so nothing that is done there touches the tree itself. What
-the clones beside it made is deleted at the end, and what a killed one left when the next one begins.
+A copy has all files that git does not ignore; whatever is done there leaves the tree itself alone. What the clones
+beside a copy created is deleted at the end or, if that was killed, when the next copy is made.
 """
 
 import fcntl
@@ -21,7 +21,7 @@ PASSED = ("PIP_", "HTTP", "NO_PROXY", "http", "no_proxy", "SSL_", "REQUESTS_", "
 
 
 def copy_tree(target: Path) -> None:
-    """Copies the working tree to `target` as a git repository of one commit."""
+    """Copy the working tree to `target` as a git repository of one commit."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], stdout=subprocess.PIPE, check=True
     )
@@ -35,12 +35,12 @@ def copy_tree(target: Path) -> None:
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment without this clone's settings: its token and its server are no business of a copy."""
+    """Return the environment without this clone's settings: a copy has no use for its token and its server."""
     return {key: value for key, value in os.environ.items() if key in KEPT or key.startswith(PASSED)}
 
 
 def sweep(folder: Path) -> None:
-    """Deletes what the clones below `folder` made, and `folder`."""
+    """Delete what the clones below `folder` created, and `folder`."""
     for makefile in sorted(folder.glob("*/Makefile")):
         subprocess.run(
             ["sh", str(makefile.parent / "scripts" / "host" / "clean_all.sh")],
@@ -52,9 +52,9 @@ def sweep(folder: Path) -> None:
 
 @contextmanager
 def working_tree(verb: str) -> Iterator[Path]:
-    """A copy of the working tree for `make VERB`, in a new folder `.local/VERB-run-*` that its clones can lie in, too.
+    """Copy the working tree for `make VERB` into a new folder `.local/VERB-run-*`, which has room for clones as well.
 
-    All of it is swept when the block ends. Raises UserError where another one of the same verb is going on.
+    Delete all of it when the block ends. Raise UserError if another `make VERB` is going on.
     """
     LOCAL.mkdir(exist_ok=True)
     with (LOCAL / f"{verb}.lock").open("w") as lock:

@@ -1,4 +1,4 @@
-"""What went wrong between here and a server, in a few words; quick to import, for a run with nothing to do."""
+"""Says in a few words why a server could not be used. Quick to import, for a run with nothing to do."""
 
 import re
 
@@ -35,7 +35,7 @@ _STATUS = re.compile(
 
 
 def reason(error: Exception) -> str:
-    """The cause that `error` of requests, httpx or MLflow's client holds, without the layers around it."""
+    """Return the cause of an error of requests, httpx or MLflow's client, without the layers around it."""
     text = " ".join(str(error).split())
     answer = getattr(getattr(error, "response", None), "text", "")  # MLflow's client puts it into the text
     if "Invalid Host header" in text + answer:
@@ -43,7 +43,7 @@ def reason(error: Exception) -> str:
     if match := _STATUS.search(text):
         status = int(next(filter(None, match.groups())))
         if status >= 500 and status not in BY_STATUS:
-            return f"{status}: it has a fault of its own, try again later"
+            return f"{status}: the server failed, try again later"
         return BY_STATUS.get(status, f"status {status}")
     for sign, words in BY_SIGN.items():
         if sign.lower() in text.lower():

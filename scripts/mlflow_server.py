@@ -1,20 +1,33 @@
 """The services beside a run: the local MLflow server of docker-compose.yml."""
 
 import os
+import re
+import sqlite3
 import subprocess
 import time
+from typing import Any
 
 import requests
 
 from scripts import mlflow_database, settings
+from scripts.pipeline.console import harmless
 from scripts.pipeline.containers import docker, of_this_clone
-from scripts.project import LOCAL, UserError
+from scripts.pipeline.failures import TRANSIENT
+from scripts.project import PROJECT, Project, UserError
 
-PATIENCE = 90  # seconds for a server to come up on a slow machine
+SERVICE = "mlflow"
+PATIENCE = 900  # seconds; ten times the slowest start ever seen, on two cores with twenty other busy processes
+FIRST_NOTE, NOTES = 5.0, 30.0  # seconds until it is said what is waited for, and between the notes after that
+LOOKS = 1.0  # seconds between questions to Docker, each of which takes processor time from what is waited for
+ALIVE = {"created", "running", "paused"}
+"""Docker's words for a container that serves or may come to serve."""
+TRIES, PAUSE = 3, 2  # to start it, and seconds in between, if Docker is busy or another command starts it as well
+BUSY = re.compile(rf"{TRANSIENT.pattern}|is already in use by container|is already in progress|No such container")
+PORT = re.compile("port is already allocated|address already in use|ports are not available|hostPort|Invalid ip", re.I)
 
 
 def answers(timeout: float = 2) -> bool:
-    """Whether the MLflow server in use answers an API call (its /health says 200 even when it refuses every call)."""
+    """Return True if the MLflow server in use answers an API call. (/health says 200 even if every call is refused.)"""
     uri = os.environ["MLFLOW_TRACKING_URI"].rstrip("/")
     try:
         return requests.get(f"{uri}/api/2.0/mlflow/experiments/search?max_results=1", timeout=timeout).ok
@@ -23,53 +36,108 @@ def answers(timeout: float = 2) -> bool:
 
 
 def is_up() -> bool:
-    """Whether the local server's container runs, be it to answer or still to come up."""
-    return bool(_listed("{{.ID}}"))
+    """Return True if the local server's container runs, whether it answers yet or not."""
+    return bool(_containers("{{.ID}}"))
 
 
-def start(*, even_if_it_answers: bool = False) -> bool:
-    """Starts the local server, unless it answers; tells whether it is to be waited for: this returns before."""
+def start(project: Project = PROJECT, *, even_if_it_answers: bool = False) -> bool:
+    """Start the local server, unless it answers; return True if it must be waited for.
+
+    Raise UserError if its database is damaged or Docker cannot start it.
+    """
     if answers() and not even_if_it_answers:
         return False
-    (LOCAL / "mlflow").mkdir(parents=True, exist_ok=True)
-    if not is_up():  # else it may be writing: a journal that is being written looks like one that was cut off
-        mlflow_database.check()
+    project.mlflow.mkdir(parents=True, exist_ok=True)
+    if not is_up():  # a running one may be writing
+        check_database(project)
     print("starting the local MLflow server ...", flush=True)
-    done = subprocess.run(["docker", "compose", "up", "--detach", "--quiet-pull"], capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(
-            f"the local MLflow server could not be started: {' '.join(done.stderr.split())[-400:]}; "
-            f"expected a free port in {os.environ['MLFLOW_PORT']} on 127.0.0.1: set MLFLOW_PORT in .env"
-        )
+    _up()
     return True
 
 
+def _up() -> None:
+    for last in (False,) * (TRIES - 1) + (True,):
+        done = _compose("up", "--detach", "--quiet-pull", capture_output=True)
+        if not done.returncode:
+            return
+        words = " ".join(done.stderr.split())[-400:]
+        if last or not BUSY.search(words):
+            break
+        time.sleep(PAUSE)
+    if PORT.search(words):
+        expected = f"a free port in {os.environ['MLFLOW_PORT']} on 127.0.0.1: set MLFLOW_PORT in .env"
+    else:
+        expected = "Docker to start it: run again, and if that fails too, 'make doctor'"
+    raise UserError(f"the local MLflow server could not be started: {words}; expected {expected}")
+
+
 def wait() -> None:
-    """Returns when the local server answers. Raises UserError with its last words where it does not in time."""
-    end = time.monotonic() + PATIENCE
-    while not answers():
-        if time.monotonic() > end:
-            log = subprocess.run(["docker", "compose", "logs", "--tail", "5", "mlflow"], capture_output=True, text=True)
-            raise UserError(
-                f"the local MLflow server did not answer within {PATIENCE} s: {' '.join(log.stdout.split())[-500:]}; "
-                "expected it on this clone's network: 'make down ui' starts it again"
-            )
+    """Return when the local server answers; say now and then that it is waited for.
+
+    Raise UserError with its last words as soon as its container has ended, or if it does not answer within PATIENCE.
+    """
+    began = time.monotonic()
+    look, note = LOOKS, FIRST_NOTE
+    while not answers(timeout=10):
+        waited = time.monotonic() - began
+        if waited > look:
+            look = waited + LOOKS
+            if not ALIVE & {*_containers("{{.State}}", "--all")}:
+                raise _given_up("ended before it answered")
+        if waited > PATIENCE:
+            raise _given_up(f"did not answer within {PATIENCE} s")
+        if waited > note:
+            print(f"waiting for the local MLflow server, which is still starting ({waited:.0f} s) ...", flush=True)
+            note = waited + NOTES
         time.sleep(0.2)
 
 
+def _given_up(why: str) -> UserError:
+    log = _compose("logs", "--tail", "5", "--no-log-prefix", SERVICE, capture_output=True)
+    said = " ".join(" ".join(map(harmless, log.stdout.split("\n"))).split())[-500:] or "it printed nothing"
+    return UserError(
+        f"the local MLflow server {why}: {said}; expected it on this clone's network: 'make down ui' starts it again"
+    )
+
+
+def check_database(project: Project = PROJECT) -> None:
+    """Raise UserError if the server's database is damaged. To be called while no server runs."""
+    mlflow_database.check(project)
+
+
+def back_up(project: Project = PROJECT) -> None:
+    """Copy the local server's database if it has changed; say so if that is not possible.
+
+    To be called after a run that ended well; the server may be running. Raise UserError if the database is damaged.
+    """
+    if not settings.is_local(os.environ):
+        return
+    try:
+        mlflow_database.back_up(project)
+    except (sqlite3.Error, OSError) as error:
+        print(f"note: MLflow's database was not backed up ({error}); the run is complete", flush=True)
+
+
 def address() -> str:
-    """Where a browser on the host finds MLflow."""
+    """Return where a browser on the host finds MLflow."""
     if not settings.is_local(os.environ):
         return os.environ["MLFLOW_TRACKING_URI"].removesuffix(".mlflow")
-    return f"http://{_listed('{{.Ports}}').split('->')[0]}"
-
-
-def _listed(columns: str) -> str:
-    """What Docker tells of the local server's container, empty if none runs; `columns` is a Go template."""
-    service = "label=com.docker.compose.service=mlflow"
-    return docker("container", "ls", "--filter", of_this_clone(), "--filter", service, "--format", columns)
+    return f"http://{''.join(_containers('{{.Ports}}')).split('->')[0]}"
 
 
 def stop() -> None:
-    """Stops and removes this clone's services. Raises CalledProcessError where Docker does not."""
-    subprocess.run(["docker", "compose", "down", "--remove-orphans"], check=True)
+    """Stop and remove this clone's services. Raise CalledProcessError if Docker does not."""
+    _compose("down", "--remove-orphans", check=True)
+
+
+def _containers(column: str, *options: str) -> list[str]:
+    """Return a line for each container of the local server that runs (with `--all`, that exists); `column` is a Go
+    template."""
+    service = f"label=com.docker.compose.service={SERVICE}"
+    listing = ("container", "ls", *options, "--filter", of_this_clone(), "--filter", service, "--format", column)
+    return docker(*listing).splitlines()
+
+
+def _compose(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    # Compose would read .env beside its file, and print a value that it cannot parse.
+    return subprocess.run(["docker", "compose", "--env-file", os.devnull, *arguments], text=True, **options)

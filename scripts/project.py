@@ -1,35 +1,132 @@
-"""Where things are, and the error that a user can act on."""
+"""Where a clone keeps things, how a file is written whole, and the error that a user can act on."""
 
+import os
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-
-ROOT = Path(__file__).resolve().parent.parent
-LOCAL = ROOT / ".local"
-"""This machine's own: MLflow's database and artifacts, the default DVC remote, logs. Git-ignored."""
 
 
 class UserError(Exception):
     """A mistake that its reader can mend: the text is one sentence of what, found, expected, what to do next."""
 
 
+@dataclass(frozen=True)
+class Project:
+    """The paths of a clone. `root` is the folder with the Makefile."""
+
+    root: Path
+
+    @property
+    def env(self) -> Path:
+        return self.root / ".env"
+
+    @property
+    def env_example(self) -> Path:
+        return self.root / ".env.example"
+
+    @property
+    def params(self) -> Path:
+        return self.root / "params.yaml"
+
+    @property
+    def stages(self) -> Path:
+        return self.root / "stages"
+
+    @property
+    def dvc_yaml(self) -> Path:
+        return self.root / "dvc.yaml"
+
+    @property
+    def dvc_lock(self) -> Path:
+        return self.root / "dvc.lock"
+
+    @property
+    def dvc_config_local(self) -> Path:
+        """DVC's settings of this machine, which git ignores."""
+        return self.root / ".dvc" / "config.local"
+
+    @property
+    def rwlock(self) -> Path:
+        """DVC's list of who reads and writes what."""
+        return self.root / ".dvc" / "tmp" / "rwlock"
+
+    @property
+    def cache(self) -> Path:
+        return self.root / ".dvc" / "cache"
+
+    @property
+    def local(self) -> Path:
+        """This machine's own: MLflow's database and artifacts, the default DVC remote, logs. Git-ignored."""
+        return self.root / ".local"
+
+    @property
+    def kept_lock(self) -> Path:
+        """The last dvc.lock that was whole: DVC writes dvc.lock in place, so a kill can leave half of it."""
+        return self.local / "dvc.lock"
+
+    @property
+    def dvc_remote(self) -> Path:
+        return self.local / "dvc-remote"
+
+    @property
+    def logs(self) -> Path:
+        return self.local / "logs"
+
+    @property
+    def mlflow(self) -> Path:
+        return self.local / "mlflow"
+
+    @property
+    def prestart(self) -> Path:
+        """The inputs and outputs of stages whose container started before its inputs were there."""
+        return self.local / "early"
+
+    @property
+    def score(self) -> Path:
+        """What a scorer's container is given and writes when it measures a model of the registry."""
+        return self.local / "score"
+
+    @property
+    def publish(self) -> Path:
+        """What the publishing process works on."""
+        return self.local / "publish"
+
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = Project(ROOT)
+LOCAL = PROJECT.local
+
+
 def may_be_cut_off(text: str) -> bool:
-    """Whether the last line of a file may have lost its end: a value of 100 could have been left as 10."""
+    """Return True if the last line of a file may lack its end: a value of 100 could be left as 10."""
     last = text.rpartition("\n")[2].strip()
     return bool(last) and not last.startswith("#")
 
 
 def load_yaml(text: str | bytes) -> Any:
-    """The value of a YAML text, as `yaml.safe_load` gives it, by the parser in C: a tenth of the time."""
+    """Return the value of a YAML text, as `yaml.safe_load` does, by the parser in C: a tenth of the time."""
     return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
+def atomic_write(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
+    """Write `path` in one step: whoever reads it, also after a kill, finds the old content or the new one."""
+    descriptor, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)  # mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            os.fchmod(file.fileno(), mode)
+        Path(part).replace(path)
+    except OSError:
+        Path(part).unlink(missing_ok=True)
+        raise
+
+
 def write_if_changed(path: Path, text: str) -> bool:
-    """Puts `text` into `path` in one step, unless it holds that already; tells whether it wrote."""
-    if path.exists() and path.read_text() == text:
+    """Write `text` to `path` in one step, unless it holds that already; return whether it was written."""
+    if path.exists() and path.read_bytes() == text.encode():
         return False
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text)
-    part.replace(path)
+    atomic_write(path, text)
     return True

@@ -1,22 +1,24 @@
 """DVC's remote: the one of .dvc/config, or the one that DVC_REMOTE_URL names, kept in .dvc/config.local."""
 
 import os
-import tempfile
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 
 from configobj import ConfigObj
 
-from scripts.project import LOCAL, ROOT, UserError
+from scripts.project import PROJECT, Project, UserError, atomic_write
 
-CONFIG_LOCAL = ROOT / ".dvc" / "config.local"
 SECTION = 'remote "environment"'
 S3 = {"connect_timeout": "5", "read_timeout": "10", "verify": "true"}
-"""Seconds of silence, each of AWS_MAX_ATTEMPTS times; what is fetched is hashed: it may be a page for signing in."""
+"""Seconds of silence, each AWS_MAX_ATTEMPTS times. DVC hashes what it fetches, but not the login page of a proxy."""
 
 
-def folder_to_mount(environ: Mapping[str, str]) -> Path | None:
-    """The folder outside the clone that the remote is in and that this runner does not see yet."""
+def folder_to_mount(environ: Mapping[str, str], project: Project = PROJECT) -> Path | None:
+    """Return the folder outside the clone that holds the remote and that this runner does not see yet.
+
+    Raise UserError for a remote that is neither a folder that Docker can mount nor S3.
+    """
     url = environ.get("DVC_REMOTE_URL", "")
     if not url or url.startswith("s3://"):
         return None
@@ -30,19 +32,19 @@ def folder_to_mount(environ: Mapping[str, str]) -> Path | None:
             "mounts cannot express: move it"
         )
     folder = Path(os.path.normpath(url))
-    if folder.is_relative_to(ROOT) or environ.get("RUNNER_MOUNT") == str(folder):
+    if folder.is_relative_to(project.root) or environ.get("RUNNER_MOUNT") == str(folder):
         return None
     return folder
 
 
-def configure(environ: Mapping[str, str]) -> None:
-    """Makes .dvc/config.local (mode 0600) say what the environment says; the rest of that file is left alone.
+def configure(environ: Mapping[str, str], project: Project = PROJECT) -> None:
+    """Write what the environment says to .dvc/config.local (mode 0600); the rest of that file is left alone.
 
     Credentials are not written: DVC takes them from the environment.
     """
-    (LOCAL / "dvc-remote").mkdir(parents=True, exist_ok=True)
-    config = ConfigObj(str(CONFIG_LOCAL), encoding="utf-8", list_values=False)
-    config.filename = None  # write() then gives the lines
+    project.dvc_remote.mkdir(parents=True, exist_ok=True)
+    config = ConfigObj(str(project.dvc_config_local), encoding="utf-8", list_values=False)
+    config.filename = None  # write() then returns the lines
     before = config.write()
     core = config.setdefault("core", {})
     if url := environ.get("DVC_REMOTE_URL"):
@@ -58,10 +60,6 @@ def configure(environ: Mapping[str, str]) -> None:
             del core["remote"]
     if not core:
         del config["core"]
-    if config.write() == before:
-        return
-    # mkstemp's files are readable by their owner alone.
-    descriptor, part = tempfile.mkstemp(dir=LOCAL)
-    with os.fdopen(descriptor, "wb") as file:
-        config.write(file)
-    Path(part).replace(CONFIG_LOCAL)
+    if config.write() != before:
+        config.write(text := BytesIO())
+        atomic_write(project.dvc_config_local, text.getvalue(), mode=0o600)

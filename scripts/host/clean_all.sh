@@ -1,6 +1,6 @@
 #!/bin/sh
-# Deletes this clone's containers, its network, the images that no other clone uses, and .local. Asks first; YES=1
-# answers. All is found by label: what other clones and projects have is left alone.
+# Deletes this clone's containers, its network, the images that no other clone uses, and .local. Asks first, unless
+# YES=1. Everything is found by label: what other clones and projects have is left alone.
 set -eu
 CDPATH='' cd -- "$(dirname "$0")/../.."
 . scripts/host/lib.sh
@@ -38,9 +38,11 @@ done | while read -r id name; do
     docker image rm "$name" > /dev/null 2>&1 || true # used by what is not ours, or gone in an earlier round
 done
 # What lost its tag to a newer build, of whichever clone.
-docker image prune --force --filter label=pipeline.image > /dev/null 2>&1 || true # one at a time: another's does it
+docker image prune --force --filter label=pipeline.image > /dev/null 2>&1 || true # one at a time on an engine
 if [ -z "$(docker image ls --quiet stages/python)" ]; then
     docker image ls --quiet stages/debian | with_each docker image rm
 fi
+# A stage may have left folders that nobody may enter.
+find .local -type d ! -perm -700 -exec chmod u+rwx {} \; 2> /dev/null || true
 rm -rf .local
 say "deleted this clone's containers, network, images and .local; .env, DVC's cache and the outputs are still here"

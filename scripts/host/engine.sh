@@ -1,5 +1,5 @@
 #!/bin/sh
-# Brings a Docker engine: does nothing where one answers; installs and starts Debian's or Ubuntu's own where it may;
+# Provides a Docker engine: does nothing if one answers; installs and starts Debian's or Ubuntu's own if it may;
 # elsewhere says in one sentence what to install.
 set -eu
 CDPATH='' cd -- "$(dirname "$0")/../.."
@@ -7,11 +7,11 @@ CDPATH='' cd -- "$(dirname "$0")/../.."
 
 socket=/var/run/docker.sock
 
-# Whether a pid file names a process that is not the program's, or is dead and not reaped yet.
-stale() {
-    pid=$($sudo cat "$1" 2> /dev/null) || return 1
-    ! grep -q "^Name:.$2" "/proc/$pid/status" 2> /dev/null || grep -q '^State:.Z' "/proc/$pid/status"
+# Prints the process of a pid file if that is the program $2 and alive; one that is dead and not reaped yet is not.
+alive() {
+    pid=$($sudo cat "$1" 2> /dev/null) && grep -qs "^Name:.$2" "/proc/$pid/status" && lives "$pid" && echo "$pid"
 }
+lives() { [ -d "/proc/$1" ] && ! grep -qs '^State:.Z' "/proc/$1/status"; }
 
 answers() { docker version > /dev/null 2>&1; }
 if answers; then exit 0; fi
@@ -44,7 +44,7 @@ fi
 
 # Impact from here on. Two makes at once must not install or start two engines.
 exec 9> "${TMPDIR:-/tmp}/pipeline-engine-$(id -u).lock"
-flock 9
+flock --nonblock 9 || { say "waiting for another make, which starts the Docker engine ..."; flock 9; }
 if answers; then exit 0; fi
 
 if ! command -v dockerd > /dev/null && ! [ -x /usr/sbin/dockerd ]; then
@@ -59,27 +59,43 @@ if ! command -v dockerd > /dev/null && ! [ -x /usr/sbin/dockerd ]; then
 fi
 
 log=/var/log/dockerd.log
+daemon= # our engine's process; systemd knows its own
 say "starting the Docker engine ..."
 if [ -d /run/systemd/system ]; then
     # shellcheck disable=SC2086
     quietly $sudo systemctl start docker || die "systemd could not start docker: see above"
-else
+elif ! daemon=$(alive /var/run/docker.pid dockerd); then
     # A killed dockerd leaves its pid file and its containerd's, and does not start while any process has that number.
-    pidfile=/var/run/docker.pid
-    if stale "$pidfile" dockerd; then $sudo rm -f "$pidfile"; fi
-    pidfile=/var/run/docker/containerd/containerd.pid
-    if stale "$pidfile" containerd; then $sudo rm -f "$pidfile"; fi
+    $sudo rm -f /var/run/docker.pid
+    alive /var/run/docker/containerd/containerd.pid containerd > /dev/null \
+        || $sudo rm -f /var/run/docker/containerd/containerd.pid
     # Not our child: a session of its own, no handle on our output or on the lock.
     # shellcheck disable=SC2016
-    $sudo sh -c 'PATH=$PATH:/usr/sbin:/sbin setsid dockerd >> "$0" 2>&1 < /dev/null 9>&- &' "$log"
+    daemon=$($sudo sh -c 'PATH=$PATH:/usr/sbin:/sbin setsid dockerd >> "$0" 2>&1 < /dev/null 9>&- & echo $!' "$log")
 fi
-for _ in $(seq 120); do
-    if answers; then exit 0; fi
-    if $sudo docker version > /dev/null 2>&1; then
+
+# An engine that lives is waited for; on a machine with much to do it takes minutes. One that has ended is given up.
+goes_on() {
+    if [ -n "$daemon" ]; then lives "$daemon"; else
+        case $(systemctl is-active docker) in active | activating | reloading) ;; *) return 1 ;; esac
+    fi
+}
+began=$(date +%s)
+note=5
+answers_in_time() { timeout 10 docker version > /dev/null 2>&1; }
+until answers_in_time; do
+    if [ -n "$sudo" ] && timeout 10 sudo docker version > /dev/null 2>&1 && ! answers_in_time; then
         die "the Docker engine runs, but answers only to root: run 'sudo usermod -aG docker $(id -un)', log in again" \
             "and repeat"
     fi
+    waited=$(($(date +%s) - began))
+    if ! goes_on; then why="ended as it started"; elif [ "$waited" -ge 600 ]; then why="did not answer within 10 minutes"
+    else why=; fi
+    [ -z "$why" ] || die "the Docker engine $why; its log ($log, or 'journalctl -u docker') says:" \
+        "$($sudo tail -n 3 "$log" 2> /dev/null)"
+    if [ "$waited" -ge "$note" ]; then
+        say "waiting for the Docker engine, which is still starting ($waited s) ..."
+        note=$((waited + 30))
+    fi
     sleep 0.5
 done
-die "the Docker engine did not answer within a minute; its log ($log, or 'journalctl -u docker') says:" \
-    "$($sudo tail -n 1 "$log" 2> /dev/null)"

@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# What the shell scripts on the host share: sourced by them, from the project's folder.
+# What the shell scripts on the host share; they source it from the project's folder.
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
@@ -9,7 +9,7 @@ hash12() { git hash-object --stdin | cut -c1-12; }
 
 have_image() { docker image inspect "$1" > /dev/null 2>&1; }
 
-# A long step: on a terminal its own output is the progress; elsewhere that is shown only if the step fails.
+# Runs a long step. On a terminal its output is the progress; elsewhere it is shown only if the step fails.
 quietly() {
     if [ -t 2 ]; then "$@" >&2; return; fi
     log=$(mktemp)
@@ -18,5 +18,5 @@ quietly() {
     fi
 }
 
-# Tells this clone's containers, network and images from those of others.
+# Prints what distinguishes this clone's containers, network and images from those of others.
 clone_id() { printf %s "$(pwd -P)" | hash12; }

@@ -22,7 +22,7 @@ case $engine in '' | ' '*) # without an engine some clients (26.1) end with 0 al
     engine=$(docker info --format "$about") ;;
 esac
 
-# Which socket, and who may use it. Inside the virtual machine of Docker Desktop it is root's, at the usual place.
+# Which socket, and who may use it. In Docker Desktop's virtual machine it is root's, at the usual place.
 host=${DOCKER_HOST:-$(docker context inspect --format '{{.Endpoints.docker.Host}}')}
 if [ -n "${RUNNER_SOCKET:-}" ]; then host=unix://$RUNNER_SOCKET; fi # we are in a runner: the host's path of it
 case $host in unix://*) socket=${host#unix://} ;;
@@ -44,8 +44,8 @@ python_image=${PYTHON_IMAGE:-$(sh scripts/host/python_image.sh --name)}
 runner_image=stages/runner:$({ echo "$python_image"; cat Dockerfile.runner scripts/requirements.txt; } | hash12)
 network=pipeline-$clone
 
-# Whether both images, this clone's second tag of each and its network are there: one question instead of five.
-all_at_hand() {
+# Succeeds if both images, this clone's second tag of each and its network exist: one question instead of five.
+all_present() {
     docker inspect --format '{{.Id}}' "$python_image" "stages/clone-$clone:python" \
         "$runner_image" "stages/clone-$clone:runner" "$network" 2> /dev/null \
         | awk '{ id[NR] = $0 } END { exit !(NR == 5 && id[1] == id[2] && id[3] == id[4]) }'
@@ -81,12 +81,12 @@ make_ready() {
             "(it has 31 as it is installed): call 'make clean-all' in a clone that you no longer need"
 }
 
-if ! all_at_hand; then make_ready; fi
+if ! all_present; then make_ready; fi
 
 verb=${1:-}
 # The command line is put together from its end: what runs, then the options before it.
 set -- "$runner_image" python -m scripts "$@"
-# What the shell's environment says goes along by name: settings (.env.example lists them) and what builds need.
+# Shell variables are passed on by name: settings (.env.example lists them) and what builds need.
 settings=$(sed -n 's/^#* *\([A-Z][A-Z0-9_]*\)=.*/\1/p' .env.example)
 limits=$(env | sed -nE 's/^([A-Z][A-Z0-9_]*_(MEMORY|CPUS|PIDS|TIMEOUT))=.*/\1/p') # of one stage: TRAIN_MEMORY
 for name in $settings $limits PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST \
@@ -111,7 +111,7 @@ if [ -f .git/objects/info/alternates ]; then
     done < .git/objects/info/alternates
 fi
 # For tests that kill: the name of a function at which a process stops (tests/stop).
-if [ -n "${STOP_AT:-}" ]; then set -- --env STOP_AT --env "PYTHONPATH=$project/tests/stop:$project/stages/base" "$@"; fi
+if [ -n "${STOP_AT:-}" ]; then set -- --env STOP_AT --env "PYTHONPATH=$project/tests/stop" "$@"; fi
 # A run's input is a pipe that only we hold: with make, or with the docker client, it ends, and then the run stops.
 if [ "$verb" = run ]; then
     make=$PPID
@@ -126,7 +126,7 @@ if [ "$verb" = run ]; then
     set -- --interactive --env LIFELINE=1 "$@"
     # Docker gives no terminal to who has a pipe for input: the run is told that it has one, and how wide that is.
     if [ -t 1 ]; then set -- --env "TERMINAL=$(stty size < /dev/tty 2> /dev/null | cut -d ' ' -f 2)" "$@"; fi
-# Docker refuses a terminal for input that is piped in: 'echo dvc dag | make shell'.
+# Docker refuses a terminal if input is piped in: 'echo dvc dag | make shell'.
 elif [ -t 0 ] && [ -t 1 ]; then set -- --interactive --tty "$@"
 elif [ "$verb" = shell ]; then set -- --interactive "$@"
 elif [ -t 1 ]; then set -- --tty "$@"; fi
@@ -135,5 +135,5 @@ exec docker run --rm --init --pull never --user "$owner" --group-add "$group" \
     --mount "type=bind,src=$project,dst=$project" --workdir "$project" \
     --mount "type=bind,src=$socket,dst=/var/run/docker.sock" \
     --env "HOME=$project/.local/home" --env USER=runner --env "DVC_SITE_CACHE_DIR=$project/.local/dvc-site-cache" \
-    --env "PYTHONPATH=$project/stages/base" --env "CLONE=$clone" --env "RUNNER_SOCKET=$socket" \
+    --env "CLONE=$clone" --env "RUNNER_SOCKET=$socket" \
     --env "HOST_USER=$(id -un 2> /dev/null || id -u)" --env "PYTHON_IMAGE=$python_image" --env "RUNNER_IMAGE=$runner_image" "$@"

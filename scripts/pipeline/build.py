@@ -9,23 +9,74 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
-from scripts.pipeline import images, template
 from scripts.pipeline.containers import docker
-from scripts.project import LOCAL, UserError
+from scripts.pipeline.images import BASE, Image
+from scripts.pipeline.stage import PROXIES
+from scripts.project import PROJECT, Project, UserError
 
 
 def on_this_machine() -> dict[str, str]:
-    """The images here that are made from the Python image in use: id by tag."""
+    """Return the images here that are made from the Python image in use: id by tag."""
     python = f"label=pipeline.python={os.environ['PYTHON_IMAGE']}"
     listed = docker("image", "ls", "--filter", python, "--format", "{{.Repository}}:{{.Tag}} {{.ID}}")
     return dict(line.split() for line in listed.splitlines())
 
 
+def ensure(wanted: Mapping[str, Image], project: Project = PROJECT) -> list[str]:
+    """Build those of `wanted`, the base among them, that this machine lacks; return the names of those built."""
+    base = wanted[BASE]
+    ids = on_this_machine()
+    todo = [image for image in wanted.values() if image.tag not in ids]
+    claim_present(wanted, ids)  # first of all: what is not claimed yet, clean-all in another clone deletes
+    if base in todo:
+        with _one_at_a_time(project):
+            if base.tag not in on_this_machine():  # another process may have built it meanwhile
+                build(base, None, project)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        list(pool.map(lambda image: build(image, base, project), [image for image in todo if image is not base]))
+    return [image.name for image in todo]
+
+
+def build(image: Image, base: Image | None, project: Project = PROJECT) -> None:
+    """Build `image` from its sources alone. Raise UserError with the end of Docker's output if that fails."""
+    command = _command(image, base)
+    log = project.logs / f"build-{image.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    print(f"building {image.tag} ...\n", end="", flush=True)  # in one piece: others print too
+    with package_index() as options, log.open("wb") as output:
+        done = subprocess.run([*command, *options, "-"], input=image.context(), stdout=output, stderr=output)
+    if done.returncode:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+        raise UserError(
+            f"the image {image.tag} could not be built; its log ends in:\n{tail}\n"
+            f"error: the image of {image.name} could not be built: correct what the lines above complain of "
+            f"(whole log: {log.relative_to(project.root)})"
+        )
+    print(f"built {image.tag} in {time.monotonic() - started:.0f} s\n", end="", flush=True)
+
+
+def _command(image: Image, base: Image | None) -> list[str]:
+    """Return the `docker build` that reads its context from standard input."""
+    python = os.environ["PYTHON_IMAGE"]
+    arguments = {"PYTHON_IMAGE": python, "RUNNER_IMAGE": os.environ["RUNNER_IMAGE"], "STAGE": image.name}
+    if base:
+        arguments["BASE_IMAGE"] = base.tag
+    command = ["docker", "buildx", "build", "--builder", "default", "--progress", "plain", "--pull=false"]
+    command += ["--tag", image.tag, "--tag", claim(image)]
+    command += ["--label", f"pipeline.image={image.name}", "--label", f"pipeline.python={python}"]
+    for name, value in arguments.items():
+        command += ["--build-arg", f"{name}={value}"]
+    for name in PROXIES:
+        if name in os.environ:  # by name: a proxy's address may hold a password, which 'ps' would show
+            command += ["--build-arg", name]
+    return command
+
+
 @contextmanager
 def package_index() -> Iterator[list[str]]:
-    """Options that tell a build's uv of the shell's PIP_ variables, as a secret that no image keeps."""
+    """Give the options that tell a build's uv of the shell's PIP_ variables, as a secret that no image keeps."""
     given = {
         "index-url": os.environ.get("PIP_INDEX_URL"),
         "extra-index-url": os.environ.get("PIP_EXTRA_INDEX_URL", "").split(),
@@ -42,72 +93,20 @@ def package_index() -> Iterator[list[str]]:
 
 
 @contextmanager
-def _one_at_a_time() -> Iterator[None]:
+def _one_at_a_time(project: Project) -> Iterator[None]:
     """Stages that run side by side start from one base."""
-    with (LOCAL / "build.lock").open("w") as lock:
+    with (project.local / "build.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def build(image: images.Image, base: images.Image) -> None:
-    """Builds `image` from its sources alone. Raises UserError with the end of Docker's output where that fails."""
-    python = os.environ["PYTHON_IMAGE"]
-    arguments = {"RUNNER_IMAGE": os.environ["RUNNER_IMAGE"]}
-    arguments |= {"PYTHON_IMAGE": python} if image is base else {"BASE_IMAGE": base.tag}
-    command = ["docker", "buildx", "build", "--builder", "default", "--progress", "plain", "--pull=false"]
-    command += [
-        "--tag",
-        image.tag,
-        "--tag",
-        claim(image),
-        "--label",
-        f"pipeline.image={image.name}",
-        "--label",
-        f"pipeline.python={python}",
-    ]
-    for name, value in arguments.items():
-        command += ["--build-arg", f"{name}={value}"]
-    for name in template.PROXIES:
-        if name in os.environ:  # by name: a proxy's address may hold a password, which 'ps' would show
-            command += ["--build-arg", name]
-    log = LOCAL / "logs" / f"build-{image.name}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    print(f"building {image.tag} ...\n", end="", flush=True)  # in one piece: others print too
-    with package_index() as options, log.open("wb") as output:
-        done = subprocess.run([*command, *options, "-"], input=image.context(), stdout=output, stderr=output)
-    if done.returncode:
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-        raise UserError(
-            f"the image of stages/{image.name} could not be built; its log ends in:\n{tail}\n"
-            f"error: stages/{image.name} could not be built: correct its Dockerfile or requirements.txt "
-            f"(whole log: {log.relative_to(Path.cwd())})"
-        )
-    print(f"built {image.tag} in {time.monotonic() - started:.0f} s\n", end="", flush=True)
-
-
-def ensure(wanted: Mapping[str, images.Image]) -> list[str]:
-    """Builds those of `wanted` that this machine lacks; the names of those built."""
-    base = wanted[images.BASE]
-    ids = on_this_machine()
-    todo = [image for image in wanted.values() if image.tag not in ids]
-    claim_present(wanted, ids)  # first of all: what is not claimed yet, clean-all in another clone deletes
-    if base in todo:
-        with _one_at_a_time():
-            if base.tag not in on_this_machine():  # a neighbour may have built it meanwhile
-                build(base, base)
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        list(pool.map(lambda image: build(image, base), [image for image in todo if image is not base]))
-    return [image.name for image in todo]
-
-
-def claim_present(wanted: Mapping[str, images.Image], ids: Mapping[str, str]) -> None:
-    """Claims those of `wanted` that are on this machine, by `ids`."""
+def claim_present(wanted: Mapping[str, Image], ids: Mapping[str, str]) -> None:
+    """Claim those of `wanted` that are on this machine, by `ids`."""
     for image in wanted.values():
         if image.tag in ids and ids.get(claim(image)) != ids[image.tag]:
             docker("tag", image.tag, claim(image))
 
 
-def claim(image: images.Image) -> str:
-    """A second tag that says that this clone uses `image`, so that clean-all in another clone leaves it."""
+def claim(image: Image) -> str:
+    """Return a second tag that says that this clone uses `image`, so that clean-all in another clone leaves it."""
     return f"stages/clone-{os.environ['CLONE']}:{image.name}"

@@ -1,6 +1,7 @@
-"""What a person sees of stages that run side by side: each line with its stage's name, and below what goes on."""
+"""Prints what stages that run side by side say: each line with its stage's name; below, what is going on."""
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -8,9 +9,17 @@ from pathlib import Path
 from typing import Self
 
 LAST_LINES = 10
+ESCAPE = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)?")
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What moves a cursor, breaks a line, turns the direction of a text, or cannot be printed at all."""
 
 
-class Screen:
+def harmless(line: str) -> str:
+    """Return a line as it can be shown: without colours and cursor movements, of a progress bar its last state."""
+    return CONTROL.sub("?", ESCAPE.sub("", line.rstrip("\r").rpartition("\r")[2]))
+
+
+class Console:
     """Prints to standard output and into the file `log`. To be used with `with`.
 
     On a terminal (TERMINAL in the environment is its width in columns) one line below all others says what goes on.
@@ -23,11 +32,11 @@ class Screen:
         columns = os.environ.get("TERMINAL", "")
         self._live = None
         if columns.isdecimal():
-            from rich.console import Console
+            import rich.console
             from rich.live import Live
 
             # Not sys.stdout: that DVC wraps (colorama), and what moves a terminal's cursor gets lost there.
-            console = Console(file=sys.__stdout__, force_terminal=True, width=max(int(columns), 20))
+            console = rich.console.Console(file=sys.__stdout__, force_terminal=True, width=max(int(columns), 20))
             # Nothing is redirected: workers are forked from here, and print into pipes of their own.
             apart = {"redirect_stdout": False, "redirect_stderr": False}
             self._live = Live("", console=console, auto_refresh=False, transient=True, **apart)
@@ -45,30 +54,30 @@ class Screen:
         self._log.close()
 
     def line(self, stage: str, text: str) -> None:
-        """A line that the stage printed."""
-        self._print(stage, f"| {text}")
+        """Print a line of the stage, without what would move a terminal's cursor."""
+        self._print(stage, f"| {harmless(text)}")
 
     def begins(self, stage: str) -> None:
-        """Counts the stage as one that goes on; what it does is said when it is known."""
+        """Count the stage as running; what it does is printed when it is known."""
         self._began[stage] = time.monotonic()
 
     def ends(self, stage: str, how: str) -> None:
         self._print(stage, f"{how} ({time.monotonic() - self._began.pop(stage):.1f} s)")
 
     def note(self, text: str) -> None:
-        """A line of no stage's."""
+        """Print a line that belongs to no stage."""
         self._last = ""
         self._show(text)
 
     def repeat(self, stage: str, lines: Sequence[str]) -> None:
-        """The last of a stage's `lines` once more, unless they are the last on the screen anyway."""
+        """Print the last of a stage's `lines` once more, unless they are the last ones printed anyway."""
         if lines and self._last != stage:
-            self._print(stage, "said at last:")
+            self._print(stage, "its last lines:")
             for text in list(lines)[-LAST_LINES:]:
                 self.line(stage, text)
 
     def goes_on(self, ended: int, stages: int) -> None:
-        """Renews the line at the bottom: how many of how many have ended, and since when the others run."""
+        """Renew the line at the bottom: how many of how many have ended, and how long the others have run."""
         if self._live:
             from rich.text import Text
 

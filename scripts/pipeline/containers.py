@@ -1,13 +1,15 @@
-"""Docker's command line, asked for facts."""
+"""Docker's command line: facts about this clone's containers, and the end of its stages."""
 
 import os
 import subprocess
 
 from scripts.project import UserError
 
+GRACE = 10  # seconds that a stage has to end by itself, as Docker's own default
+
 
 def docker(*arguments: str) -> str:
-    """What `docker ARGUMENTS` prints. Raises UserError with Docker's own words where it fails."""
+    """Return what `docker ARGUMENTS` prints. Raise UserError with Docker's own words if it fails."""
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"'docker {arguments[0]}' failed: {' '.join(done.stderr.split())[-500:]}")
@@ -15,5 +17,19 @@ def docker(*arguments: str) -> str:
 
 
 def of_this_clone() -> str:
-    """The filter for what bears this clone's label."""
+    """Return the filter for what bears this clone's label."""
     return f"label=pipeline.clone={os.environ['CLONE']}"
+
+
+def stop_stages(stage: str = "", *, grace: int = GRACE) -> bool:
+    """Stop and remove this clone's containers of `stage`, or of all stages; return True if there were any.
+
+    A docker client that is killed leaves its container running, which would go on to write outputs.
+    """
+    label = f"label=pipeline.stage={stage}" if stage else "label=pipeline.stage"
+    found = docker("container", "ls", "--all", "--quiet", "--filter", of_this_clone(), "--filter", label).split()
+    if found:
+        # Neither need succeed: each container may be gone by itself meanwhile.
+        subprocess.run(["docker", "container", "stop", "--time", str(grace), *found], capture_output=True)
+        subprocess.run(["docker", "container", "rm", "--force", *found], capture_output=True)
+    return bool(found)

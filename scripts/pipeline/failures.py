@@ -4,44 +4,45 @@ import os
 import re
 from datetime import UTC, datetime
 
-from scripts import settings
+from scripts.pipeline.console import harmless
 from scripts.pipeline.containers import docker, of_this_clone
-from scripts.project import LOCAL, ROOT
+from scripts.pipeline.stage import prefix
+from scripts.project import Project
 
-LOG = LOCAL / "logs" / "run.log"
 TRANSIENT = re.compile(
     "Cannot connect to the Docker daemon|error during connect|unexpected EOF|connection reset|context deadline exceeded"
     "|TLS handshake timeout|device or resource busy|resource temporarily unavailable|transport is closing|ttrpc: closed"
 )
-"""What the engine says when it is the engine's moment that is bad, and not what it was asked for."""
+"""What the engine says when it fails for reasons of its own, and not because of what it was asked for."""
 
 
 def is_transient(printed: list[str]) -> bool:
-    """Whether a stage failed because the engine could not start or keep a container just then."""
+    """Return whether a stage failed because the engine could not start or keep a container just then."""
     return any(line.startswith(("docker: ", "error ", "time=")) and TRANSIENT.search(line) for line in printed)
 
 
 def ran_out_of_memory(stage: str, since: datetime) -> bool:
-    """Whether the engine saw a container of `stage` go over its memory limit since then."""
+    """Return whether the engine saw a container of `stage` go over its memory limit since then."""
     oom = ["--filter", of_this_clone(), "--filter", f"label=pipeline.stage={stage}", "--filter", "event=oom"]
     return bool(docker("events", "--since", since.isoformat(), "--until", datetime.now(UTC).isoformat(), *oom))
 
 
-def why(printed: list[str], stage: str, *, starved: bool) -> str:
-    """One sentence of what `stage` printed before it failed; the last lines are DVC's.
+def why(printed: list[str], stage: str, project: Project, *, starved: bool, log: str = "run.log") -> str:
+    """Return why `stage` failed, in one sentence, from what it printed; the last lines are DVC's.
 
-    `starved`: whether the engine saw it go over its memory limit.
+    `starved` is whether the engine saw it go over its memory limit, `log` the file of project.logs with all lines.
     """
+    printed = [harmless(line) for line in printed]
     said = [line.removeprefix("error: ") for line in printed if line.startswith("error: ")]
     if said:
         return said[-1]
     by_docker = [line for line in printed if line.startswith(("docker: ", "invalid argument "))]
-    code = next((match[1] for line in printed if (match := re.search(r"exited with (\d+)$", line))), "")
-    log = f"see above or {LOG.relative_to(ROOT)}"
+    code = next((match[1] for line in reversed(printed) if (match := re.search(r"exited with (\d+)$", line))), "")
+    log = f"see above or {(project.logs / log).relative_to(project.root)}"
     if code == "125" and by_docker:
         hint = ": 'make build' builds it" if "No such image" in by_docker[-1] else f"; is a limit in .env wrong? {log}"
         return f"stage {stage} could not be started, {by_docker[-1].removeprefix('docker: ').rstrip('.')}{hint}"
-    variable = settings.prefix(stage)
+    variable = prefix(stage)
     if code and starved:
         memory = f"{variable}_MEMORY"
         return f"stage {stage} was killed for more memory than {os.environ.get(memory)}: set {memory} in .env; {log}"
@@ -54,6 +55,6 @@ def why(printed: list[str], stage: str, *, starved: bool) -> str:
         return f"stage {stage} crashed with exit code {code}; expected 0, or 2 with a sentence: {log}"
     by_dvc = [line.removeprefix("ERROR: ") for line in printed if line.startswith("ERROR: ")]
     if by_dvc and (missing := re.match(r"failed to reproduce '(.+)': \[Errno 2\].*: '(.+)'", by_dvc[-1])):
-        path = os.path.relpath(missing[2], ROOT)
+        path = os.path.relpath(missing[2], project.root)
         return f"stage {missing[1]} reads {path}, which is missing; expected a file: add it, or name another one"
     return f"{by_dvc[-1].rstrip('.')}: {log}" if by_dvc else f"stage {stage} failed: {log}"

@@ -1,71 +1,194 @@
 """Which images there are, and what each is built from.
 
-A folder below stages/ with a Dockerfile is an image. One allow-list says what an image is built from, and makes both
-its tag and its build context: what is not in the tag cannot get into the image.
+A folder of stages/ is an image. All its files that git does not ignore, but tests, Markdown and what a .dockerignore
+names, make both the image's tag and its build context: what is not in the tag cannot get into the image.
 """
 
 import hashlib
 import io
+import os
+import re
+import subprocess
 import tarfile
-from collections.abc import Mapping
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from scripts.project import ROOT
+from scripts.project import ROOT, UserError
 
 BASE = "base"
+DOCKERFILE = "Dockerfile"
+SHAPE = "stage.Dockerfile"
+"""In the base's folder: the Dockerfile of a stage that has none."""
+IGNORE = ".dockerignore"
+IN_NO_IMAGE = ("test_*", "*_test.*", "conftest.py", "*.md")
+"""Tests and documents, by the names of files; also whatever lies in a folder `tests`."""
+NAME = re.compile(r"[a-z0-9]+((_|__|-+)[a-z0-9]+)*")
+TRACKED = re.compile(rb"(\d{6}) [0-9a-f]+ \d\t(.*)", re.DOTALL)
+"""A tracked file as `git ls-files --stage` prints it; one that is not tracked has its path alone."""
+
+REPOSITORY = "is a git repository of its own, which cannot get into an image; expected plain files: copy them"
+
+
+class Source(NamedTuple):
+    """A file that goes into an image. `data` is its content; of a link, its target."""
+
+    data: bytes
+    kind: str = "file"  # or "executable", "link"
 
 
 class Image(NamedTuple):
-    """An image as its folder describes it: `sources` maps a path relative to the folder to the file's bytes."""
+    """An image as its folder describes it: `sources` maps paths relative to the folder to files."""
 
     name: str
     tag: str
-    sources: Mapping[str, bytes]
+    sources: Mapping[str, Source]
 
     def context(self) -> bytes:
-        """The build context: a tar archive of the sources."""
+        """Return the build context: a tar archive of the sources."""
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as archive:
-            for path, data in self.sources.items():
+            for path, (data, kind) in self.sources.items():
                 entry = tarfile.TarInfo(path)
-                entry.size, entry.mode = len(data), 0o644
-                archive.addfile(entry, io.BytesIO(data))
+                entry.mode = 0o644 if kind == "file" else 0o755
+                if kind == "link":
+                    entry.type, entry.linkname = tarfile.SYMTYPE, os.fsdecode(data)
+                    archive.addfile(entry)
+                else:
+                    entry.size = len(data)
+                    archive.addfile(entry, io.BytesIO(data))
         return buffer.getvalue()
 
 
-def allowed(path: Path) -> bool:
-    """Whether a file of a stage's folder goes into its image: Dockerfile, requirements.txt and *.py, but no test."""
-    if path.suffix == ".py":
-        return not (path.name.startswith("test_") or path.name == "conftest.py")
-    return path.name in ("Dockerfile", "requirements.txt")
+def load(stages: Path = ROOT / "stages") -> dict[str, Image]:
+    """Return all images by name, the base first. Each file is read once, so that tag and context cannot disagree.
 
-
-def sources(folder: Path) -> dict[str, bytes]:
-    """The files of `folder` that go into its image, by relative path, in sorted order."""
-    files = sorted(path for path in folder.rglob("*") if allowed(path) and path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-
-
-def digest(*folders: Mapping[str, bytes]) -> str:
-    """The first 12 hex digits of a SHA-256 over paths and contents; the tag of an image made from them."""
-    state = hashlib.sha256()
-    for files in folders:
-        for path, data in files.items():
-            state.update(f"{path}\0{len(data)}\0".encode() + data)
-    return state.hexdigest()[:12]
+    Raise UserError if git cannot list the files, the base has no Dockerfile, or a file cannot go into an image.
+    """
+    folders = _folders(stages)
+    base = _sources(stages / BASE, folders.pop(BASE, {}))
+    if DOCKERFILE not in base:
+        raise UserError(f"{stages / BASE} has no {DOCKERFILE}; expected what all images start from: restore it")
+    images = {BASE: Image(BASE, f"stages/{BASE}:{digest(base)}", base)}
+    for name, files in folders.items():
+        own = _sources(stages / name, files)
+        if DOCKERFILE not in own and SHAPE in base:
+            own = dict(sorted({**own, DOCKERFILE: base[SHAPE]}.items()))
+        images[name] = Image(name, f"stages/{name}:{digest(base, own)}", own)
+    return images
 
 
 def stage_names(stages: Path = ROOT / "stages") -> list[str]:
-    """The folders of `stages` that describe a stage's image, in alphabetical order."""
-    return sorted(path.parent.name for path in stages.glob("*/Dockerfile") if path.parent.name != BASE)
+    """Return the folders of `stages` that are a stage's, in alphabetical order."""
+    return [name for name in _folders(stages) if name != BASE]
 
 
-def load(stages: Path = ROOT / "stages") -> dict[str, Image]:
-    """All images by name, the base first. Each file is read once, so that tag and context cannot disagree."""
-    base = sources(stages / BASE)
-    images = {BASE: Image(BASE, f"stages/{BASE}:{digest(base)}", base)}
-    for name in stage_names(stages):
-        own = sources(stages / name)
-        images[name] = Image(name, f"stages/{name}:{digest(base, own)}", own)
-    return images
+def digest(*folders: Mapping[str, Source]) -> str:
+    """Return the first 12 hex digits of a SHA-256 over paths, kinds and contents: the tag of an image made of them."""
+    state = hashlib.sha256()
+    for files in folders:
+        state.update(b"%d\0" % len(files))
+        for path, (data, kind) in files.items():
+            state.update(f"{kind}\0".encode() + os.fsencode(path) + b"\0%d\0" % len(data) + data)
+    return state.hexdigest()[:12]
+
+
+def read(path: Path, mode: str = "") -> Source:
+    """Return the file as it goes into an image. `mode` is git's, if git is to be believed rather than the file system.
+
+    Raise UserError if it cannot be read, FileNotFoundError if it is gone.
+    """
+    try:
+        if path.is_symlink():
+            return Source(os.fsencode(path.readlink()), "link")
+        executable = mode == "100755" if mode else path.stat().st_mode & 0o100
+        return Source(path.read_bytes(), "executable" if executable else "file")
+    except IsADirectoryError:
+        problem = REPOSITORY
+    except PermissionError:
+        problem = f"cannot be read by uid {os.getuid()}; expected a file that may go into the image: change its mode"
+    raise UserError(f"{_shown(path)} {problem}")
+
+
+def _folders(stages: Path) -> dict[str, dict[str, str]]:
+    """Return the files that go into images, by folder and path, in sorted order, each with git's mode (see `read`)."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for path, mode in sorted(_listed(stages).items()):
+        name, slash, rest = path.partition("/")
+        if slash and not name.startswith(".") and os.path.lexists(stages / path):
+            found[name][rest] = mode
+        elif not slash and (stages / path).is_dir() and not (stages / path).is_symlink():
+            raise UserError(f"{_shown(stages / path)} {REPOSITORY}")
+    counted = {name: _in_image(stages / name, files) for name, files in found.items()}
+    for name in counted:
+        if counted[name] and not NAME.fullmatch(name):
+            raise UserError(f"stages/{name} cannot be a stage's name; expected lower-case letters, digits, - and _")
+    return {name: files for name, files in counted.items() if files}
+
+
+def _listed(stages: Path) -> dict[str, str]:
+    """Return the files below `stages` that git does not ignore, tracked or not, with their modes (see `read`)."""
+    command = ["git", "-c", "core.fsmonitor=false", "ls-files", "--stage", "--others", "--exclude-standard", "-z"]
+    if not stages.is_dir():
+        raise UserError(f"{stages} is not there; expected a folder for each stage: restore it")
+    done = subprocess.run(command, cwd=stages, capture_output=True)
+    if done.returncode:
+        said = " ".join(os.fsdecode(done.stderr).split())
+        raise UserError(f"git cannot list the files below {stages}: {said}; expected a git repository: mend it")
+    entries = [TRACKED.fullmatch(entry) or (b"", b"", entry) for entry in done.stdout.split(b"\0") if entry]
+    believed = _keeps_modes(stages)
+    return {os.fsdecode(entry[2]).rstrip("/"): "" if believed else os.fsdecode(entry[1]) for entry in entries}
+
+
+def _keeps_modes(stages: Path) -> bool:
+    """Return whether the file system says which files are executable, and not only git's index (as on Windows)."""
+    command = ["git", "config", "--type=bool", "--default=true", "core.fileMode"]
+    return subprocess.run(command, cwd=stages, capture_output=True).stdout.strip() != b"false"
+
+
+def _in_image(folder: Path, files: Mapping[str, str]) -> dict[str, str]:
+    """Return those of `files` that go into the image of `folder`."""
+    ignored = _ignored(folder) if IGNORE in files else lambda path: False
+    return {path: mode for path, mode in files.items() if not _is_test_or_document(path) and not ignored(path)}
+
+
+def _is_test_or_document(path: str) -> bool:
+    *folders, name = PurePosixPath(path).parts
+    return "tests" in folders or any(fnmatchcase(name, pattern) for pattern in IN_NO_IMAGE)
+
+
+def _ignored(folder: Path) -> Callable[[str], bool]:
+    """Return a function that says whether the folder's .dockerignore names a path; the Dockerfile always counts."""
+    from docker.utils.build import PatternMatcher  # a quarter of a second, for the few folders that have one
+
+    lines = [line.strip() for line in (folder / IGNORE).read_text(errors="replace").splitlines()]
+    matcher = PatternMatcher([line for line in lines if line and not line.startswith("#")])
+    return lambda path: path != DOCKERFILE and matcher.matches(path)
+
+
+def _sources(folder: Path, files: Mapping[str, str]) -> dict[str, Source]:
+    """Return `files` of `folder` with their contents; one that is gone meanwhile (an editor's) does not count."""
+    sources = {}
+    for path, mode in files.items():
+        with suppress(FileNotFoundError):
+            sources[path] = read(folder / path, mode)
+    for path, (target, kind) in sources.items():
+        if kind == "link":
+            _check_link(folder, path, os.fsdecode(target))
+    return sources
+
+
+def _check_link(folder: Path, path: str, target: str) -> None:
+    there = os.path.normpath(PurePosixPath(path).parent / target)
+    if there.startswith(("/", "../")) or there == "..":
+        raise UserError(
+            f"{_shown(folder / path)} is a link to {target}, which is outside its folder and so not in the image; "
+            "expected a file: copy it there"
+        )
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

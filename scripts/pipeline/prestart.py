@@ -1,14 +1,13 @@
-"""A stage's container that starts while its inputs are still being made, so that its start and imports cost no time.
+"""Starts a stage's container while its inputs are still being made, so that its start and imports cost no time.
 
-It waits, with all imported (stagekit.run), until its inputs are there; then it is the stage, in place of the `docker
-run` of dvc.yaml. It sees the same: inputs cannot be mounted before they exist, so in their place is a folder of this
-clone that they are linked into. What it makes is moved to its outputs when it has ended well, so a program that does
-not wait spoils none. Such a one, or a container that is not as it should be, is given up, and the command of dvc.yaml
-runs.
+The container waits, with all imported (stages/base/waiting.py), until its inputs are there; then it takes the place of
+the `docker run` of dvc.yaml. It sees the same: inputs cannot be mounted before they exist, so they are linked into a
+folder of this clone that is mounted instead. What it writes is moved to its outputs when it has ended well, so a
+program that does not wait spoils none. Such a container, or one that is not as it should be, is given up, and the
+command of dvc.yaml runs.
 """
 
 import os
-import re
 import select
 import shutil
 import signal
@@ -16,115 +15,100 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-from dvc.stage import Stage
-from dvc.stage.exceptions import StageCmdFailedError
-from dvc.stage.run import prepare_kwargs
-
-import waiting
 from scripts import settings
-from scripts.project import ROOT, UserError
-from scripts.recovery import recover
+from scripts.pipeline import dvc_adapter
+from scripts.pipeline.containers import GRACE, stop_stages
+from scripts.pipeline.stage import Mount, Stage
+from scripts.project import Project, UserError
 
-TIMEOUT = re.compile(r'timeout --foreground --kill-after 10 "\$([A-Z0-9_]+)" \\\n *(?=docker run )')
-INPUT = re.compile(r'--mount "type=bind,src=\$PWD/([^",]+),dst=/work/\1,readonly" \\\n *')
-OUTPUT = re.compile(r'--mount "type=bind,src=\$PWD/([^",]+),dst=/work/\1"')
+STARTED_EARLY = "STARTED_EARLY"
+"""Set in such a container; its program then waits for a line of standard input."""
+WAITING = b"waits for its inputs\n"
+"""What it prints when it has imported all that it needs."""
 PATIENCE = 30.0  # seconds that a container may take for its imports once its inputs are there
 CHUNK = 1 << 16  # bytes
 TIMED_OUT = 124  # what `timeout` exits with
 
 
-class Command(NamedTuple):
-    """The `docker run` of a stage that starts early: the words, the variable of its timeout, its files."""
-
-    docker_run: str
-    timeout: str
-    inputs: list[str]
-    folder: str  # of the outputs
-
-
-def command(stage: str, cmd: object) -> Command | None:
-    """How `stage` starts early, from its `cmd` in dvc.yaml; None where that is not of render.py, or has no inputs."""
-    if not isinstance(cmd, list) or len(cmd) != 2 or not (found := TIMEOUT.match(cmd[1])):
-        return None
-    inputs, outputs = INPUT.findall(cmd[1]), OUTPUT.findall(cmd[1])
-    if not inputs or len(outputs) != 1 or any(path.startswith(f"{outputs[0]}/") for path in inputs):
-        return None
-    here = f'--mount "type=bind,src=$PWD/{place(stage).relative_to(ROOT)}'
-    work, made = f'{here}/work,dst=/work,readonly"', f'{here}/made,dst=/work/{outputs[0]}"'
-    text = INPUT.sub("", cmd[1][found.end() :])
-    text = text.replace("docker run ", f"docker run --interactive --env {waiting.EARLY}=1 ", 1)
-    text = OUTPUT.sub(lambda _: f"{work} \\\n  {made}", text)
-    return Command(text, found[1], inputs, outputs[0])
-
-
-def place(stage: str) -> Path:
-    """Holds what a container that starts early has as /work (`work`) and for its outputs (`made`)."""
-    return recover.EARLY / stage
+def can_start(stage: Stage | None) -> bool:
+    """Return whether the stage has inputs to wait for, none of them below its own output folder."""
+    if stage is None or not stage.inputs:
+        return False
+    return not any(path.startswith(f"{stage.folder}/") for path in stage.inputs.values())
 
 
 class Container:
-    """A container that waits for its inputs."""
+    """A container that waits for its inputs. `options` are those of `subprocess.Popen`."""
 
-    def __init__(self, stage: Stage, how: Command) -> None:
-        self._stage, self._how, self._place = stage, how, place(stage.addressing)
-        self._work, self._made, self._outputs = self._place / "work", self._place / "made", ROOT / how.folder
+    def __init__(self, project: Project, stage: Stage, **options: Any) -> None:
+        self._project, self._stage = project, stage
+        self._place = project.prestart / stage.name
+        self._work, self._made, self._outputs = self._place / "work", self._place / "made", project.root / stage.folder
         self._expired = False
         shutil.rmtree(self._place, ignore_errors=True)
-        for folder in (self._work / how.folder, self._made):
+        for folder in (self._work / stage.folder, self._made):
             folder.mkdir(parents=True)
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "bufsize": 0}
-        self._client = subprocess.Popen(["sh", "-c", f"exec {how.docker_run}"], **prepare_kwargs(stage), **pipes)
+        self._client = subprocess.Popen(["sh", "-c", f"exec {self._docker_run()}"], **options, **pipes)
 
-    def run(self) -> bool:
-        """Gives it its inputs, passes on what it prints until it ends, and moves what it made to the outputs.
+    def _docker_run(self) -> str:
+        work, made = (str(folder.relative_to(self._project.root)) for folder in (self._work, self._made))
+        parameters = "" if self._stage.section is None else dvc_adapter.arguments(self._stage.section)
+        return self._stage.docker_run(
+            [Mount(work, "", True), Mount(made, self._stage.folder, False)],
+            parameters=parameters,
+            options=f"--interactive --env {STARTED_EARLY}=1",
+        )
 
-        False where it is of no use. Raises StageCmdFailedError as DVC does for a command.
+    def run(self) -> int | None:
+        """Give it its inputs, pass on what it prints until it ends, and move what it made to the outputs.
+
+        Return its exit code, or None if it cannot be used.
         """
-        limit = settings.seconds(os.environ[self._how.timeout])
+        limit = settings.seconds(os.environ[f"{self._stage.prefix}_TIMEOUT"])
         try:
             if limit is None or not self._waits():
-                return False
+                return None
             self._try_outputs()
-            for path in self._how.inputs:
-                link(Path(os.path.realpath(ROOT / path)), self._work / path)
+            for path in self._stage.inputs.values():
+                link(Path(os.path.realpath(self._project.root / path)), self._work / path)
             self._client.stdin.write(b"\n")
             self._client.stdin.close()
         except OSError:
-            # Another file system, a folder that is not ours, a client that is gone: the typed command tells.
-            return False
+            # Another file system, a folder that is not ours, a client that is gone: the command of dvc.yaml tells.
+            return None
         print("was started early", flush=True)
-        if code := self._follow(limit):
-            raise StageCmdFailedError(self._stage.cmd[-1], code)
-        move(self._made, self._outputs)
-        return True
+        code = self._follow(limit)
+        if code == 0:
+            move(self._made, self._outputs)
+        return code
 
     def _waits(self) -> bool:
-        """Whether it says that it waits; what else it said before is passed on."""
+        """Return whether it says that it waits; pass on what else it said before."""
         said, end = b"", time.monotonic() + PATIENCE
-        line = f"{waiting.WAITING}\n".encode()
-        while line not in said:
+        while WAITING not in said:
             left = end - time.monotonic()
             if left <= 0 or not select.select([self._client.stdout], [], [], left)[0]:
                 return False
             if not (chunk := self._client.stdout.read(CHUNK)):
                 return False
             said += chunk
-        os.write(1, said.replace(line, b"", 1))
+        os.write(1, said.replace(WAITING, b"", 1))
         return True
 
     def _try_outputs(self) -> None:
-        """Raises OSError where what it makes could not be moved."""
+        """Raise OSError if what it makes could not be moved."""
         self._outputs.mkdir(parents=True, exist_ok=True)
         probe = self._made / ".early.part"
         probe.touch()
         probe.replace(self._outputs / probe.name).unlink()
 
     def _follow(self, limit: float) -> int:
-        """Passes on what it prints; how it ended, in a shell's number. It has `limit` seconds, without one if 0."""
+        """Pass on what it prints; return how it ended, in a shell's number. It has `limit` seconds, no limit if 0."""
         clock = threading.Timer(limit, self._expire)
         clock.daemon = True
         if limit:
@@ -141,27 +125,27 @@ class Container:
         self._expired = True
         self._client.terminate()
         try:
-            self._client.wait(recover.GRACE)
+            self._client.wait(GRACE)
         except subprocess.TimeoutExpired:
             self._client.kill()
 
     def give_up(self) -> None:
-        """Ends it, if it has not ended; one that waits does so when its standard input ends."""
+        """End it, if it has not ended; one that waits does so when its standard input ends."""
         self._client.stdin.close()
         try:
             self._client.wait(2)
         except subprocess.TimeoutExpired:
             with suppress(UserError):  # the engine is away: the run, or the next one, removes it
-                recover.stop_stages(self._stage.addressing, grace=0)
+                stop_stages(self._stage.name, grace=0)
             self._client.kill()
             self._client.wait()
         shutil.rmtree(self._place, ignore_errors=True)
-        with suppress(OSError):  # a neighbour's is there
-            recover.EARLY.rmdir()
+        with suppress(OSError):  # another stage's is there
+            self._project.prestart.rmdir()
 
 
 def link(source: Path, target: Path) -> None:
-    """Makes `target` the same file as `source`, or a folder of the same files. Raises OSError where that cannot be."""
+    """Make `target` the same file as `source`, or a folder of the same files. Raise OSError if that cannot be."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if not source.is_dir():
         os.link(source, target)
@@ -176,7 +160,7 @@ def link(source: Path, target: Path) -> None:
 
 
 def move(made: Path, outputs: Path) -> None:
-    """Moves all files below `made` to the same places below `outputs`, whose folders stay as they are."""
+    """Move all files below `made` to the same places below `outputs`, whose folders stay as they are."""
     for folder, folders, files in os.walk(made):
         for name in [*folders, *files]:
             path = Path(folder, name)
@@ -188,14 +172,17 @@ def move(made: Path, outputs: Path) -> None:
                 path.replace(there)
 
 
+Started = AbstractContextManager[Container | None]
+
+
 @contextmanager
-def started(stage: Stage) -> Iterator[Container | None]:
-    """The container of `stage`, if that can start early; it is no more when the block ends."""
+def started(project: Project, stage: Stage | None, **options: Any) -> Iterator[Container | None]:
+    """Give the container of `stage`, if that can start early; it is gone when the block ends."""
     container = None
     try:
         with suppress(OSError):  # no room, no process to be had: the stage may still not need to run
-            if how := command(stage.addressing, stage.cmd):
-                container = Container(stage, how)
+            if can_start(stage):
+                container = Container(project, stage, **options)
         yield container
     finally:
         if container:

@@ -36,7 +36,7 @@ class Schedule:
         self.failed: list[str] = []
 
     def begin(self) -> list[str]:
-        """The stages that are to be started now; from here on they count as running."""
+        """Return the stages to start now; from here on they count as running."""
         self._waiting = sorted([*self._waiting, *self._sorter.get_ready()], key=self._order.index)
         begun = []
         while stage := self._next():
@@ -47,7 +47,7 @@ class Schedule:
         return begun
 
     def soon(self, runs: Collection[str], early: Collection[str]) -> list[str]:
-        """The stages to be started early, beside those that were: what they wait for is done, or among those of `runs`.
+        """Return the stages to start early, besides those of `early`: what they wait for is done, or is in `runs`.
 
         As many as jobs are idle. None where the memory would not do for as many stages that wait as ones that run.
         """
@@ -66,7 +66,7 @@ class Schedule:
         return next(fitting, None) if self.running else next(iter(self._waiting), None)
 
     def end(self, stage: str, *, well: bool) -> None:
-        """To be called when a running stage has ended; only after a good end do those that wait for it get ready."""
+        """Note that a running stage has ended; those that wait for it become ready only if it ended well."""
         self.running.remove(stage)
         if well:
             self._done.add(stage)
@@ -76,5 +76,5 @@ class Schedule:
 
     @property
     def not_begun(self) -> list[str]:
-        """The stages that were never started: when nothing runs and nothing begins, because of what failed."""
+        """The stages that never began; to be read when nothing runs or begins any more."""
         return [stage for stage in self._order if stage not in self._seen]

@@ -3,8 +3,6 @@
 It is forked, so DVC is imported and dvc.yaml read already; and dvc.yaml is the one that the run began with.
 """
 
-import fcntl
-import logging
 import multiprocessing
 import os
 import signal
@@ -15,85 +13,66 @@ from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
-import dvc.stage.run
-import tqdm
-from dvc.exceptions import DvcException
-from dvc.lock import LockBase
-from dvc.stage import Stage
-
-from scripts.pipeline import prestart
-from scripts.project import UserError
-from scripts.recovery import recover, signals
+from scripts.pipeline import dvc_adapter, prestart
+from scripts.pipeline.stage import Stage
+from scripts.project import Project, UserError
+from scripts.recovery import signals
+from scripts.recovery.dvc_files import keep_dvc_lock
 
 RAN, RESTORED, UNCHANGED, FAILED = "ran", "restored", "unchanged", "failed"
 GO, BEGINS = "go", "begins"
 FORK = multiprocessing.get_context("fork")
 CHUNK = 1 << 16  # bytes
 KEPT_LINES = 1000  # of a stage that may print for days
-tqdm.tqdm.monitor_interval = 0  # DVC's bars would start a thread, and one who forks should have none that holds a lock
+LONGEST_LINE = 1 << 20  # bytes; a line that goes on is shown in pieces
 
 
 class Outcome(NamedTuple):
-    """RAN, RESTORED from DVC's cache, UNCHANGED, or FAILED; and then what was said of it, as lines."""
+    """RAN, RESTORED from DVC's cache, UNCHANGED, or FAILED; and what was said of it, as lines."""
 
     result: str
     why: list[str]
 
 
-class Queue(LockBase):
-    """DVC's lock of the repository, for which the workers of a run queue up.
+class Task(NamedTuple):
+    """A stage to be reproduced: as DVC has it and, if the template describes it, as the pipeline does.
 
-    Whoever finds it taken looks again after half a second, so of eight stages the last one would begin 4 s late.
+    `prepare` is called in the stage's process when, and only if, DVC is about to run the stage's command. If it raises
+    UserError, the stage has failed.
     """
 
-    def __init__(self, lock: LockBase) -> None:
-        super().__init__(lock.lockfile)
-        self._lock = lock
-        self._queue = os.open(f"{lock.lockfile}.queue", os.O_RDWR | os.O_CREAT, 0o644)
-
-    def lock(self) -> None:
-        fcntl.flock(self._queue, fcntl.LOCK_EX)  # the kernel drops it with its holder, however that ends
-        self._lock.lock()
-
-    def unlock(self) -> None:
-        if self.is_locked:  # not where an interrupt ended the wait for it
-            self._lock.unlock()
-        fcntl.flock(self._queue, fcntl.LOCK_UN)
+    project: Project
+    dvc: dvc_adapter.Stage
+    stage: Stage | None
+    prepare: Callable[[], None]
 
     @property
-    def is_locked(self) -> bool:
-        return self._lock.is_locked
-
-    def __enter__(self) -> None:
-        self.lock()
-
-    def __exit__(self, *error: object) -> None:
-        self.unlock()
+    def name(self) -> str:
+        return self.dvc.addressing
 
 
 class Worker:
-    """The process for one stage. `prepare` is called in it when, and only if, DVC is about to run the stage's command.
+    """The process for one stage.
 
-    Where it raises UserError, the stage has FAILED. `printed` are the last lines of its output so far, `runs` is
-    whether the command was begun. One that is made `ahead` starts the stage's container and then waits for `go`.
+    `printed` are the last lines of its output so far; `runs` is whether the command was begun. One that is `prestarted`
+    starts the stage's container and then waits for `go`.
     """
 
-    def __init__(self, stage: Stage, prepare: Callable[[Stage], None], *, ahead: bool = False) -> None:
-        self.name, self.since, self.runs = stage.addressing, datetime.now(UTC), False
+    def __init__(self, task: Task, *, prestarted: bool = False) -> None:
+        self.name, self.since, self.runs = task.name, datetime.now(UTC), False
         self._result: Outcome | None = None
         self.printed: deque[str] = deque(maxlen=KEPT_LINES)
         self._begun = b""
         self.output, write = os.pipe()
         self.told, there = FORK.Pipe()
-        arguments = (stage, prepare, write, there, ahead)
-        self._process = FORK.Process(target=_work, args=arguments, name=self.name)
+        self._process = FORK.Process(target=_work, args=(task, write, there, prestarted), name=self.name)
         self._process.start()
         os.close(write)
         there.close()
         os.set_blocking(self.output, False)
 
     def go(self) -> None:
-        """Lets one that was made ahead work: what its stage waits for is there."""
+        """Let a prestarted one work: what its stage waits for is there."""
         self.since = datetime.now(UTC)
         with suppress(OSError):  # it was killed just now, which its end tells
             self.told.send(GO)
@@ -103,7 +82,7 @@ class Worker:
         return self._process.is_alive()
 
     def listen(self) -> None:
-        """Takes note of what it says of itself; to be called when `told` can be read."""
+        """Take note of what it says of itself; to be called when `told` can be read."""
         try:
             while self.told.poll():
                 said = self.told.recv()
@@ -116,17 +95,20 @@ class Worker:
 
     @property
     def ended(self) -> int:
-        """A file descriptor that can be read as soon as the process has ended."""
+        """Return a file descriptor that can be read as soon as the process has ended."""
         return self._process.sentinel
 
     def lines(self, *, all_of_it: bool) -> Iterator[str]:
-        """The lines that have come since the last call, with `all_of_it` also one without an end.
+        """Yield the lines that have come since the last call, with `all_of_it` also one without an end.
 
-        What is no UTF-8 in them is shown as well as it can be.
+        What is not UTF-8 is shown as well as it can be.
         """
         while chunk := self._read():
             *whole, self._begun = (self._begun + chunk).split(b"\n")
             yield from self._shown(whole)
+            if len(self._begun) > LONGEST_LINE:
+                yield from self._shown([self._begun])
+                self._begun = b""
         if all_of_it and self._begun:
             yield from self._shown([self._begun])
 
@@ -142,7 +124,7 @@ class Worker:
         return shown
 
     def outcome(self) -> Outcome:
-        """How the stage ended; to be called when it has."""
+        """Return how the stage ended; to be called when it has."""
         self._process.join()
         os.close(self.output)
         self.listen()
@@ -151,10 +133,10 @@ class Worker:
             return self._result
         code = self._process.exitcode or 0
         reason = f"was killed (signal {-code})" if code < 0 else f"ended with {code}"
-        return Outcome(FAILED, [f"error: dvc {reason}; expected it to end by itself: run again, which goes on"])
+        return Outcome(FAILED, [f"error: dvc {reason}; expected it to end by itself: 'make run' continues"])
 
     def interrupt(self) -> None:
-        """Lets no other command begin: DVC waits for the one that runs."""
+        """Let no other command begin: DVC waits for the one that runs."""
         if self._process.pid and self._process.is_alive():
             os.kill(self._process.pid, signal.SIGINT)
 
@@ -164,56 +146,50 @@ class Worker:
         self._process.join()
 
 
-def _work(stage: Stage, prepare: Callable[[Stage], None], write: int, told: Connection, ahead: bool) -> None:
+def _work(task: Task, write: int, told: Connection, prestarted: bool) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in set(signals.ENDING) - {signal.SIGINT}:
         signal.signal(number, signal.SIG_DFL)
     os.dup2(write, 1)
     os.dup2(write, 2)
-    logging.getLogger("dvc").setLevel(logging.WARNING)  # what it would do next, and the command, which is in dvc.yaml
-
-    def begins(stage: Stage) -> None:
-        prepare(stage)
-        told.send(BEGINS)
-
+    dvc_adapter.only_warnings()
     try:
-        with prestart.started(stage) if ahead else nullcontext() as container:
-            if ahead:
+        with _container(task) if prestarted else nullcontext() as container:
+            if prestarted:
                 told.recv()
-            result = reproduce(stage, begins, container)
+            result = reproduce(task, container, begins=lambda: told.send(BEGINS))
         told.send(Outcome(result, []))
     except UserError as error:
         told.send(Outcome(FAILED, f"error: {error}".splitlines()))
-    except (DvcException, OSError) as error:
-        told.send(Outcome(FAILED, f"ERROR: failed to reproduce '{stage.addressing}': {error}".splitlines()))
+    except (dvc_adapter.DvcException, OSError) as error:
+        told.send(Outcome(FAILED, f"ERROR: failed to reproduce '{task.name}': {error}".splitlines()))
     except KeyboardInterrupt:
         told.send(Outcome(FAILED, ["error: interrupted"]))
 
 
-def reproduce(stage: Stage, prepare: Callable[[Stage], None], container: prestart.Container | None = None) -> str:
-    """What `dvc repro --single-item` does, without reading all of dvc.yaml again; RAN, RESTORED or UNCHANGED.
+def _container(task: Task) -> prestart.Started:
+    return prestart.started(task.project, task.stage, **dvc_adapter.process_options(task.dvc))
 
-    For a process that does nothing else: `prepare` is put before DVC's own function that runs a command, and in its
-    place, if it is of use, a container that was started early.
+
+def reproduce(task: Task, container: prestart.Container | None, *, begins: Callable[[], None]) -> str:
+    """Reproduce the stage; return RAN, RESTORED or UNCHANGED.
+
+    `begins` is called when its command runs. A prestarted container, if it can be used, takes the command's place.
     """
     ran = False
-    run_command = dvc.stage.run.cmd_run
 
-    def prepared(stage: Stage, **options) -> None:
+    def run_command(by_dvc: Callable[[], None]) -> None:
         nonlocal ran
         ran = True
-        prepare(stage)
-        if container:
-            if container.run():
-                return
-            container.give_up()
-        run_command(stage, **options)
+        task.prepare()
+        begins()
+        code = container.run() if container else None
+        if code is None:
+            if container:
+                container.give_up()
+            by_dvc()
+        elif code:
+            raise dvc_adapter.failed(task.dvc, code)
 
-    dvc.stage.run.cmd_run = prepared
-    stage.repo.lock = Queue(stage.repo.lock)
-    with stage.repo.lock, stage.repo.scm_context(quiet=True):
-        if not stage.reproduce():
-            return UNCHANGED
-        stage.dump(update_pipeline=False)
-        recover.keep_dvc_lock()  # under DVC's lock: no neighbour is writing it
-    return RAN if ran else RESTORED
+    changed = dvc_adapter.reproduce(task.dvc, run_command, kept=lambda: keep_dvc_lock(task.project))
+    return (RAN if ran else RESTORED) if changed else UNCHANGED

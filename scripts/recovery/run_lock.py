@@ -8,50 +8,54 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TextIO
 
-from scripts.project import LOCAL, UserError
+from scripts.project import PROJECT, Project, UserError
 from scripts.recovery import signals
 
-PATIENCE = 5  # seconds in which a holder whose caller was killed notices that
-ENDING_PATIENCE = 60  # seconds in which one that was told to stop has stopped
+PATIENCE = 5  # seconds in which a holder whose caller was killed notices it; 0.6 beside 20 busy processes
+ENDING_PATIENCE = 600  # seconds in which a holder that says that it is ending has ended, on the slowest machine
+SAYS_AFTER = 1  # second
 ENDING = "; it is ending"
 
 
 @contextmanager
-def held(by: str) -> Iterator[bool]:
-    """Holds this clone's lock as `by`; yields whether the last holder ended well.
+def held(by: str, project: Project = PROJECT) -> Iterator[bool]:
+    """Hold this clone's lock as `by`; yield whether the last holder ended well.
 
-    Raises UserError where another one has it; with WAIT=1 in the environment it waits for that one's end instead.
+    Raise UserError if another one has it; with WAIT=1 in the environment, wait for that one's end instead.
     """
-    path = LOCAL / "run.lock"
+    path = project.local / "run.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as lock:
         _acquire(lock)
         ended_well = not _holder(lock)
         text = f"{by} is going on in this clone since {datetime.now():%Y-%m-%d %H:%M:%S}"
         _write(lock, text)
-        signals.first.append(lambda: _write(lock, text + ENDING))
+        signals.on_signal.append(lambda: _write(lock, text + ENDING))
         try:
             yield ended_well
         finally:
-            signals.first.clear()
+            signals.on_signal.clear()
         _write(lock, "")
 
 
 def _acquire(lock: TextIO) -> None:
     waits = os.environ.get("WAIT") == "1"
     began = time.monotonic()
-    told = False
+    said = ""
     while True:
         try:
             return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = _holder(lock) or "something"
-        patience = ENDING_PATIENCE if holder.endswith(ENDING) else PATIENCE
-        if not waits and time.monotonic() - began > patience:
-            raise UserError(f"{holder}; expected its end first: wait for it, or call with WAIT=1")
-        if waits and not told:
+            holder = _holder(lock)
+        waited = time.monotonic() - began
+        ending = not holder or holder.endswith(ENDING)  # nothing is written there at its very beginning and end
+        if not waits and waited > (ENDING_PATIENCE if ending else PATIENCE):
+            raise UserError(
+                f"{holder or 'a command is ending'}; expected its end first: wait for it, or call with WAIT=1"
+            )
+        if holder not in ("", said) and (waits or (ending and waited > SAYS_AFTER)):
             print(f"{holder}: waiting for its end ...", flush=True)
-            told = True
+            said = holder
         time.sleep(0.2)
 
 

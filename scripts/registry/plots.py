@@ -1,63 +1,346 @@
-"""Draws the plots that dvc.yaml defines as PNG files, for MLflow's pages, which show no DVC plots."""
+"""Draws the plots that dvc.yaml defines as PNG, for MLflow's pages, which show no DVC plots.
+
+It knows DVC's simple forms: a path alone, `x` and `y` as columns or as {file: columns}, and the templates of DRAWINGS.
+Anything else is left out, and said in a line: no picture is worth a publication.
+"""
 
 import io
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scripts.project import ROOT
+from scripts.registry.stage_files import Table, numbers, printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SIZE, DPI = (6, 4.5), 120  # inches; a picture of 720 x 540
+MOST_POINTS = 10_000  # of a curve
+MOST_GROUPS = 20  # curves of one column
+MOST_CLASSES, CLASSES_WITH_NUMBERS = 100, 20
+MOST_BARS = 50
+MOST_TICKS = 12  # texts below a picture
+LONGEST_TEXT = 60
+LARGEST = 1e100  # what lies beyond is no point: axes would overflow
 
 
-def draw(plots: Iterable[Mapping[str, Mapping[str, Any]]], folder: Path) -> list[Path]:
-    """Draws each entry of dvc.yaml's `plots` (a CSV file and how to show it) into `folder`; the files written."""
-    import matplotlib
+class CannotDraw(Exception):
+    """Why a plot is left out, in a few words."""
 
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-    import pandas as pd
 
-    written = []
-    for plot in plots:
-        for name, look in plot.items():
-            figure, axes = plt.subplots(figsize=(6, 4.5), layout="constrained")
-            _draw_one(axes, pd.read_csv(ROOT / name), look)
-            axes.set_title(look.get("title", name))
-            target = folder / Path(name).with_suffix(".png").name
-            figure.savefig(target, dpi=120)
-            plt.close(figure)
-            written.append(target)
-    return written
+class Series(NamedTuple):
+    """Two columns of a table; no `x`: the rows are counted, no `y`: the last column."""
+
+    path: str
+    table: Table
+    x: Sequence[str] | None
+    x_name: str
+    y_name: str
+
+    @property
+    def y(self) -> list[str]:
+        return self.table.column(self.y_name)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """An entry of dvc.yaml's `plots`: what it is called there, and how it looks."""
+
+    name: str
+    look: Mapping[str, Any]
+
+    @property
+    def template(self) -> str:
+        return str(self.look.get("template") or "linear")
+
+
+def draw(entries: Iterable[Any], tables: Mapping[str, Table]) -> Iterator[tuple[str, bytes]]:
+    """Yield name and PNG of each entry of dvc.yaml's `plots` that shows one of `tables`, which are by path."""
+    for plot in _plots(entries, tables):
+        try:
+            if series := _series(plot, tables):
+                yield plot.name, _png(plot, series)
+        except (CannotDraw, ValueError, ArithmeticError) as error:  # the last two: what only matplotlib knows
+            print(f"not drawn: {printable(plot.name)} {printable(error)}", flush=True)
 
 
 def warm_up() -> None:
-    """Draws for nobody: what matplotlib does at the first picture (fonts, layout) takes as long as three more."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(layout="constrained")
-    axes.plot([0, 1], [0, 1], label="warm up")
-    axes.set(title="warm up", xlabel="x", ylabel="y")
-    axes.legend()
-    figure.savefig(io.BytesIO())
-    plt.close(figure)
+    """Draw a picture for nobody: matplotlib's first one (fonts, layout) takes as long as three more."""
+    table = Table(["x", "y"], [["0", "0"], ["1", "1"]])
+    list(draw(["warm-up"], {"warm-up": table}))
 
 
-def _draw_one(axes: Any, table: Any, look: Mapping[str, Any]) -> None:
-    x, y = look["x"], look["y"]
-    if look.get("template") == "confusion":
-        from sklearn.metrics import ConfusionMatrixDisplay
+# --- what dvc.yaml says
 
-        ConfusionMatrixDisplay.from_predictions(table[x], table[y], ax=axes, colorbar=False, cmap="Blues")
-    elif look.get("template") == "bar_horizontal":
-        axes.barh(table[y][::-1], table[x][::-1])
-        axes.set_xlabel(x)
-    else:
-        others = [column for column in table.columns if column not in (x, y)]
-        lines = table.groupby(others[0]) if others else [(None, table)]
-        for label, rows in lines:
-            axes.plot(rows[x], rows[y], label=label, drawstyle="steps-post", alpha=0.8)
-        axes.set(xlabel=x, ylabel=y)
-        if others:
-            axes.legend(title=others[0])
+
+def _plots(entries: Iterable[Any], tables: Mapping[str, Table]) -> Iterator[Plot]:
+    for entry in entries:
+        named = entry if isinstance(entry, Mapping) else {entry: None}
+        for name, look in named.items():
+            look = look if isinstance(look, Mapping) else {}
+            inside = [path for path in tables if PurePosixPath(path).is_relative_to(str(name)) and path != name]
+            for path in inside or [str(name)]:  # a folder stands for each table in it
+                yield Plot(path, look)
+
+
+def _series(plot: Plot, tables: Mapping[str, Table]) -> list[Series]:
+    """Return the columns that a plot shows of `tables`; none if it is about other files."""
+    y = plot.look.get("y")
+    columns = y if isinstance(y, Mapping) else {plot.name: y}
+    wanted = [(str(path), name) for path, names in columns.items() for name in _listed(names)]
+    return [_one(plot, path, name, tables) for path, name in wanted if path in tables]
+
+
+def _listed(names: Any) -> list[str | None]:
+    return [str(name) for name in names] if isinstance(names, list) else [None if names is None else str(names)]
+
+
+def _one(plot: Plot, path: str, y: str | None, tables: Mapping[str, Table]) -> Series:
+    x, table = plot.look.get("x"), tables[path]
+    of_x = path
+    if isinstance(x, Mapping):
+        of_x = path if path in x else str(next(iter(x), path))
+        x = x.get(of_x)
+    y = table.columns[-1] if y is None else y
+    _check_column(path, table, y)
+    if x is None:
+        return Series(path, table, None, "step", y)
+    if not isinstance(x, str) or of_x not in tables:
+        raise CannotDraw("has an x that is no column of a stage's file; expected one")
+    _check_column(of_x, tables[of_x], x)
+    if len(tables[of_x].rows) != len(table.rows):
+        raise CannotDraw(f"has x in {of_x} and y in {path}, of another length; expected as many rows")
+    return Series(path, table, tables[of_x].column(x), x, y)
+
+
+def _check_column(path: str, table: Table, name: str) -> None:
+    if name not in table.columns:
+        raise CannotDraw(f"needs the column {name} of {path}; expected one of {', '.join(table.columns)[:200]}")
+
+
+# --- pictures
+
+
+def _png(plot: Plot, series: Sequence[Series]) -> bytes:
+    if plot.template not in DRAWINGS:
+        raise CannotDraw(f"has the template {plot.template}; expected one of {', '.join(DRAWINGS)}")
+    import warnings
+
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=SIZE, layout="constrained")
+    axes = figure.subplots()
+    DRAWINGS[plot.template](axes, series, plot)
+    axes.set_title(_text(plot.look.get("title") or plot.name))
+    for axis, label in (("x", plot.look.get("x_label")), ("y", plot.look.get("y_label"))):
+        if label:
+            axes.set(**{f"{axis}label": _text(label)})
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a letter that the font lacks
+        figure.savefig(file, format="png", dpi=DPI)
+    return file.getvalue()
+
+
+def _text(text: Any) -> str:
+    """Return a text as matplotlib draws it letter by letter: $ would begin a formula."""
+    found = printable(text)
+    return (found if len(found) <= LONGEST_TEXT else f"{found[: LONGEST_TEXT - 1]}\N{HORIZONTAL ELLIPSIS}").replace(
+        "$", r"\$"
+    )
+
+
+def _numbers(cells: Sequence[str], name: str) -> list[float]:
+    found = numbers(cells)
+    if found is None:
+        raise CannotDraw(f"needs numbers in the column {name}")
+    return [value if abs(value) < LARGEST else math.nan for value in found]
+
+
+# --- curves and points
+
+
+def _lines(axes: "Axes", series: Sequence[Series], plot: Plot) -> None:
+    for label, xs, ys in _curves(axes, series):
+        axes.plot(xs, ys, label=label, alpha=0.8, marker="o" if len(xs) == 1 else None)
+    _describe(axes, series)
+
+
+def _smooth(axes: "Axes", series: Sequence[Series], plot: Plot) -> None:
+    for label, xs, ys in _curves(axes, series):
+        (line,) = axes.plot(xs, _mean_around(ys), label=label)
+        axes.plot(xs, ys, color=line.get_color(), alpha=0.25)
+    _describe(axes, series)
+
+
+def _scatter(axes: "Axes", series: Sequence[Series], plot: Plot) -> None:
+    for label, xs, ys in _curves(axes, series):
+        axes.scatter(xs, ys, label=label, alpha=0.6, s=16)
+    _describe(axes, series)
+
+
+def _mean_around(values: Sequence[float]) -> list[float]:
+    """Return for each value the mean of the tenth of all values that lies around it, and less at the ends."""
+    reach = max(1, len(values) // 20)
+    found = []
+    for place in range(len(values)):
+        near = min(reach, place, len(values) - 1 - place)
+        around = [value for value in values[place - near : place + near + 1] if not math.isnan(value)]
+        found.append(sum(around) / len(around) if around else math.nan)
+    return found
+
+
+def _curves(axes: "Axes", series: Sequence[Series]) -> Iterator[tuple[str | None, list[float], list[float]]]:
+    """Yield label, x and y of each curve: a series, or of a single one each group of its rows."""
+    places = _places(axes, series)
+    for one, xs in zip(series, places, strict=True):
+        ys = _numbers(one.y, one.y_name)
+        groups = _groups(one) or [""] * len(ys)
+        for group in dict.fromkeys(groups):
+            rows = [row for row, of_row in enumerate(groups) if of_row == group]
+            rows = rows[:: max(1, len(rows) // MOST_POINTS)]
+            label = " ".join(filter(None, [_label(one, series), group]))
+            yield _text(label) or None, [xs[row] for row in rows], [ys[row] for row in rows]
+
+
+def _places(axes: "Axes", series: Sequence[Series]) -> list[list[float]]:
+    """Return the x of each series: numbers, or places in a row where they are texts."""
+    columns = [one.x or [str(row) for row in range(len(one.table.rows))] for one in series]
+    if all(numbers(column) is not None for column in columns):
+        return [_numbers(column, "x") for column in columns]
+    texts = {text: place for place, text in enumerate(dict.fromkeys(cell for column in columns for cell in column))}
+    shown = list(texts)[:: max(1, math.ceil(len(texts) / MOST_TICKS))]
+    axes.set_xticks([texts[text] for text in shown], [_text(text) for text in shown], rotation=45, ha="right")
+    return [[texts[cell] for cell in column] for column in columns]
+
+
+def _grouping(one: Series) -> str | None:
+    """Return the column that tells curves in one table apart: a remaining one with few texts or whole numbers.
+
+    Whole numbers tell apart only where an x comes several times; else they are measured values.
+    """
+    for name in one.table.columns:
+        if name in (one.x_name, one.y_name):
+            continue
+        values = set(one.table.column(name))
+        if not 1 <= len(values) <= MOST_GROUPS or len(values) == len(one.table.rows) > 1:
+            continue
+        found = one.table.numbers(name)
+        repeated = one.x is not None and len(set(one.x)) < len(one.x)
+        if found is None or (repeated and all(number.is_integer() for number in found)):
+            return name
+    return None
+
+
+def _groups(one: Series) -> list[str] | None:
+    name = _grouping(one)
+    return one.table.column(name) if name else None
+
+
+def _label(one: Series, series: Sequence[Series]) -> str:
+    """Return what tells a series apart from the others: its column, or its file, or both."""
+    columns, files = {other.y_name for other in series}, {other.path for other in series}
+    parts = [PurePosixPath(one.path).stem if len(files) > 1 else "", one.y_name if len(columns) > 1 else ""]
+    return " ".join(filter(None, parts))
+
+
+def _describe(axes: "Axes", series: Sequence[Series]) -> None:
+    columns = {one.y_name for one in series}
+    axes.set(xlabel=_text(series[0].x_name), ylabel=_text(columns.pop()) if len(columns) == 1 else "")
+    handles, labels = axes.get_legend_handles_labels()
+    if labels:
+        group = _grouping(series[0]) if len(series) == 1 else None
+        few = sum(len(one.table.rows) for one in series) <= MOST_POINTS  # the best place is searched for point by point
+        axes.legend(handles, labels, title=_text(group) if group else None, loc="best" if few else "upper right")
+
+
+# --- bars and matrices
+
+
+def _bars(axes: "Axes", series: Sequence[Series], plot: Plot) -> None:
+    _draw_bars(axes, series[0], _lengths(series[0]))
+
+
+def _bars_sorted(axes: "Axes", series: Sequence[Series], plot: Plot) -> None:
+    _draw_bars(axes, series[0], sorted(_lengths(series[0]), key=lambda bar: (math.isnan(bar[1]), -bar[1])))
+
+
+def _lengths(one: Series) -> list[tuple[str, float]]:
+    return list(zip(one.y, _numbers(_x(one), one.x_name), strict=True))
+
+
+def _x(one: Series) -> Sequence[str]:
+    if one.x is None:
+        raise CannotDraw("names no x; expected a column")
+    return one.x
+
+
+def _draw_bars(axes: "Axes", one: Series, bars: Sequence[tuple[str, float]]) -> None:
+    """Draw the first bars, the first one on top, in a picture that grows with them."""
+    bars = bars[:MOST_BARS]
+    places = range(len(bars))
+    axes.barh(places, [length for _, length in bars])
+    axes.set_yticks(places, [_text(text) for text, _ in bars])
+    axes.invert_yaxis()
+    axes.set_xlabel(_text(one.x_name))
+    figure: Figure = axes.get_figure()
+    figure.set_figheight(max(SIZE[1], 1 + 0.25 * len(bars)))
+
+
+def _confusion(axes: "Axes", series: Sequence[Series], plot: Plot) -> None:
+    _draw_matrix(axes, series[0], normalized=False)
+
+
+def _confusion_normalized(axes: "Axes", series: Sequence[Series], plot: Plot) -> None:
+    _draw_matrix(axes, series[0], normalized=True)
+
+
+def _draw_matrix(axes: "Axes", one: Series, *, normalized: bool) -> None:
+    """Draw how often a row's class (`x`, the truth) was taken for a column's (`y`); normalized: shares of a row."""
+    pairs = Counter(zip(_x(one), one.y, strict=True))
+    classes = _sorted({name for pair in pairs for name in pair})
+    if not 0 < len(classes) <= MOST_CLASSES:
+        raise CannotDraw(f"has {len(classes)} classes; expected 1 to {MOST_CLASSES}")
+    matrix = [[float(pairs[truth, taken]) for taken in classes] for truth in classes]
+    if normalized:
+        matrix = [[value / (sum(row) or 1) for value in row] for row in matrix]
+    axes.imshow(matrix, cmap="Blues", vmin=0)
+    places, names = range(len(classes)), [_text(name) for name in classes]
+    slanted = {"rotation": 45, "ha": "right"} if len(classes) * max(map(len, names)) > 50 else {}
+    axes.set_xticks(places, names, **slanted)
+    axes.set_yticks(places, names)
+    axes.set(xlabel=_text(one.y_name), ylabel=_text(one.x_name))
+    if len(classes) <= CLASSES_WITH_NUMBERS:
+        _write_numbers(axes, matrix, ".2f" if normalized else ".0f")
+
+
+def _write_numbers(axes: "Axes", matrix: Sequence[Sequence[float]], look: str) -> None:
+    most, size = max(map(max, matrix)), min(10, 100 / len(matrix))
+    for row, values in enumerate(matrix):
+        for column, value in enumerate(values):
+            color = "white" if value > most / 2 else "#08306b"
+            axes.text(column, row, format(value, look), ha="center", va="center", color=color, size=size)
+
+
+def _sorted(names: Iterable[str]) -> list[str]:
+    """Sort classes as numbers if all are, else as texts."""
+    names = sorted(names)
+    found = numbers(names)
+    return names if found is None else [name for _, name in sorted(zip(found, names, strict=True))]
+
+
+DRAWINGS = {
+    "linear": _lines,
+    "simple": _lines,
+    "smooth": _smooth,
+    "scatter": _scatter,
+    "confusion": _confusion,
+    "confusion_normalized": _confusion_normalized,
+    "bar_horizontal": _bars,
+    "bar_horizontal_sorted": _bars_sorted,
+}
+"""By the name of DVC's template."""

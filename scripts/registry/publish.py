@@ -1,225 +1,226 @@
-"""Publishes what the pipeline made: train's part if it never happened, then what exists only when all stages ended.
+"""Publishes a model: its run, its version and the decision about production.
 
-The receipt is in the registry: a version with the model's digest, a decision, and the digest of dvc.lock.
+One idempotent path, keyed by the model's content: what the registry has already is left as it is. Its receipt is in the
+registry: a version with the model's digest, a decision, and the digest of the model's part of dvc.lock.
 """
 
-import importlib
-import itertools
-import json
+import hashlib
 import os
-import shutil
-import subprocess
-import tempfile
-import time
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import requests
 
+from scripts.digests import sha256
 from scripts.faults import reason
-from scripts.pipeline import images
-from scripts.project import ROOT, UserError, load_yaml
-from scripts.registry import plots, reader
-from stagekit import sha256
-from stages.train import promotion
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-MODEL = ROOT / "models" / "model.skops"
-METADATA = ROOT / "models" / "model_metadata.json"
-LOCK = ROOT / "dvc.lock"
-PATCH = "uncommitted.patch"
-EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
-"""What git calls a tree without files."""
+from scripts.pipeline import dvc_adapter, images
+from scripts.pipeline.stage import Model, Pipeline
+from scripts.project import Project, UserError
+from scripts.registry import logged, provenance, reader, records, scoring
+from scripts.registry.gate import Unscorable
 
 
 class Published(NamedTuple):
-    """What the registry has of the model at hand: the stage it was given when it came and why, and the one it has now.
+    """What the registry has of a model: the stage it was given when it came and why, and the one it has now.
 
-    `news`: whether all this was put there by this run.
+    `score` is of the gate's metric, None if there is none; `news` is whether this run put it there.
     """
 
     model: str
     version: str
     stage: str
     reason: str
-    accuracy: float
+    metric: str
+    score: float | None
     now: str
     news: bool
 
 
-def receipt(model: str, digest: str, lock: str) -> Published | None:
-    """The version that is all there for `digest` and `lock`, if the registry is at rest besides.
+@dataclass(frozen=True)
+class Job:
+    """What is to be published, as it was when the run began: people edit and commit during a run."""
 
-    By plain REST calls, since MLflow takes seconds to import.
+    project: Project
+    pipeline: Pipeline
+    models: Sequence[Model]
+    wanted: Mapping[str, images.Image]
+    snapshot: provenance.Snapshot
+    requirements: Mapping[str, Sequence[str]]  # by the stage that makes a model
+    who: str
+
+    @classmethod
+    def of(
+        cls,
+        project: Project,
+        pipeline: Pipeline,
+        models: Sequence[Model],
+        wanted: Mapping[str, images.Image],
+        who: str,
+    ) -> "Job":
+        """Take the snapshot. Raise UserError if git cannot tell what is not committed."""
+        needed = {model.maker: requirements(project, model.maker) for model in models}
+        return cls(project, pipeline, models, wanted, provenance.snapshot(pipeline, project), needed, who)
+
+
+def requirements(project: Project, stage: str) -> list[str]:
+    """Return the packages that the stage and the base ask for, each with its pinned version; [] if there are none."""
+    folders = [project.root / "stages" / name for name in (images.BASE, stage)]
+    asked, pinned = [], {}
+    for folder in folders:
+        asked += [_name(line) for line in _lines(folder / "requirements.in")]
+        pinned |= {_name(line): line.split()[0] for line in _lines(folder / "requirements.txt") if "==" in line}
+    return sorted({pinned[name] for name in asked if name in pinned})
+
+
+def _lines(path: Path) -> list[str]:
+    text = path.read_text() if path.is_file() else ""
+    return [line for line in text.splitlines() if re.match(r"[A-Za-z0-9]", line)]
+
+
+def _name(requirement: str) -> str:
+    """Return the package's name as indexes normalize it: `ruamel.yaml>=1` -> `ruamel-yaml`."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[^A-Za-z0-9._-]", requirement)[0]).lower()
+
+
+def digest(lock: bytes) -> str:
+    """Return the SHA-256 of a part of dvc.lock, by which a receipt names it."""
+    return hashlib.sha256(lock).hexdigest()
+
+
+def receipt(project: Project, pipeline: Pipeline, model: Model) -> Published | None:
+    """Return the version of the model as it is on disk, if the registry is at rest and has all of it.
+
+    By plain REST calls, since MLflow takes seconds to import. Raise UserError if the server is away.
     """
-    state = reader.read(model)
-    if state is None or promotion.next_step(state):
-        return None
+    try:
+        state = reader.read(model.name)
+        if state is None or records.next_step(state):
+            return None
+    except records.Unclear as error:
+        raise not_published(model, str(error)) from None
+    except (requests.RequestException, ValueError) as error:
+        server = os.environ["MLFLOW_TRACKING_URI"]
+        raise not_published(model, f"the MLflow server {server} did not answer ({reason(error)})") from None
+    wanted = (sha256(project.root / model.file), digest(provenance.lock_of(pipeline, model, project)))
     for version in state.versions:
         tags = version.tags
-        if (tags.get("model_sha256"), tags.get("dvc_lock_sha256")) == (digest, lock):
-            number, accuracy = str(version.number), _accuracy()
-            return Published(model, number, tags["decision"], tags.get("reason", ""), accuracy, version.stage, False)
+        if (tags.get("model_sha256"), tags.get("dvc_lock_sha256")) == wanted:
+            number, why = str(version.number), tags.get("reason", "")
+            score = score_of(project, model)
+            return Published(
+                model.name, number, tags["decision"], why, model.gate.metric, score, version.stage, news=False
+            )
     return None
 
 
-class Snapshot(NamedTuple):
-    """What a run is about to use, taken first, since people edit and commit during a run.
-
-    `files` are the artifacts below pipeline/: dvc.yaml, params.yaml, images.json, and the patch if there is one.
-    """
-
-    commit: str
-    files: Mapping[str, bytes]
-
-    @property
-    def dirty(self) -> bool:
-        return PATCH in self.files
+def score_of(project: Project, model: Model) -> float | None:
+    """Return the gate's metric as the scorer wrote it; None if it is not there."""
+    measured = scoring.read(project.root, model)
+    return None if isinstance(measured, Unscorable) else measured.metrics.get(model.gate.metric)
 
 
-def snapshot(built: Mapping[str, images.Image]) -> Snapshot:
-    """To be called when dvc.yaml is rendered and GIT_COMMIT is set. Raises UserError where git cannot tell."""
-    tags = {name: image.tag for name, image in built.items()}
-    files = {name: (ROOT / name).read_bytes() for name in ("dvc.yaml", "params.yaml")}
-    files["images.json"] = (json.dumps(tags, indent=2) + "\n").encode()
-    if patch := uncommitted():
-        files[PATCH] = patch
-    return Snapshot(os.environ["GIT_COMMIT"], files)
-
-
-def published_before() -> Published | None:
-    """The version of the model at hand, if the registry has all of it. Raises UserError where the server is away."""
-    model, lock = json.loads(os.environ["REGISTRY"])["model"], sha256(LOCK)
-    try:
-        return receipt(model, sha256(MODEL), lock)
-    except promotion.Unclear as error:
-        raise UserError(_not_published(str(error))) from None
-    except (requests.RequestException, ValueError) as error:
-        server = os.environ["MLFLOW_TRACKING_URI"]
-        raise UserError(_not_published(f"the MLflow server {server} did not answer ({reason(error)})")) from None
-
-
-def get_ready() -> None:
-    """Imports what `publish_all` needs beyond this module, which takes seconds, and draws a first picture."""
-    for module in ("mlflow", "stages.train.registry", "stages.train.server", "pandas", "sklearn.metrics"):
-        importlib.import_module(module)
-    plots.warm_up()
-
-
-def publish_all(used: Snapshot) -> Published:
-    """Sees to it that the registry has all of the model at hand, which was made of `used` (see `snapshot`).
-
-    Raises UserError where the server is away.
-    """
-    print("publishing ...", flush=True)
-    from mlflow import MlflowClient
-
-    from stages.train import registry, server
-
-    try:
-        settings = server.Settings.from_environment(os.environ)
-        outcome = registry.publish(MODEL, METADATA, settings)
-        with server.server_errors():
-            _complete(MlflowClient(), settings.model, outcome.version, outcome.run_id, sha256(LOCK), used)
-    except server.RegistryError as error:
-        raise UserError(_not_published(str(error))) from None
-    return Published(
-        settings.model, outcome.version, outcome.stage, outcome.reason, _accuracy(), outcome.now, news=True
+def not_published(model: Model, why: str) -> UserError:
+    """Return the error that says that a model was made and is not in the registry."""
+    return UserError(
+        f"{model.name} is trained, but not published: {why}; 'make run' publishes it once that works, without training"
     )
 
 
-def _accuracy() -> float:
-    return json.loads(METADATA.read_text())["metrics"]["test_accuracy"]
+class Publication:
+    """One model of a job, published step by step; imports MLflow's client.
 
-
-def _not_published(why: str) -> str:
-    return f"the model is trained, but not published: {why}; 'make run' publishes it once that works, without training"
-
-
-def _complete(client: "MlflowClient", model: str, version: str, run_id: str, lock: str, used: Snapshot) -> None:
-    """Adds to the run what exists only after the pipeline; the receipt comes last."""
-    from mlflow.entities import Metric, RunTag
-
-    pipeline = load_yaml(used.files["dvc.yaml"])
-    with tempfile.TemporaryDirectory() as temporary:
-        for name, data in used.files.items():
-            Path(temporary, name).write_bytes(data)
-        shutil.copy(LOCK, temporary)
-        client.log_artifacts(run_id, temporary, "pipeline")
-    with tempfile.TemporaryDirectory() as temporary:
-        for path in metrics_files(pipeline):
-            shutil.copy(path, temporary)
-        plots.draw(pipeline.get("plots", []), Path(temporary))
-        client.log_artifacts(run_id, temporary, "evaluation")
-    now = int(time.time() * 1000)
-    # The commit goes with the patch: the same model may come from other code than it did first.
-    code = {"git_commit": used.commit, "git_dirty": str(used.dirty).lower()}
-    receipt = {"dvc_lock_sha256": lock}
-    tags = {f"image.{name}": tag for name, tag in json.loads(used.files["images.json"]).items()}
-    tags |= {"mlflow.source.git.commit": used.commit} | code | receipt
-    client.log_batch(run_id, [Metric(name, value, now, 0) for name, value in measured(pipeline).items()])
-    for some in itertools.batched(tags.items(), TAGS_AT_ONCE, strict=False):
-        client.log_batch(run_id, tags=[RunTag(name, value) for name, value in some])
-    for name, value in (code | receipt).items():
-        client.set_model_version_tag(model, version, name, value)
-
-
-def measured(pipeline: Mapping[str, Any], root: Path = ROOT) -> dict[str, float]:
-    """The numbers of train's metadata and of the stages' metrics, of the clone or of another tree."""
-    found = dict(json.loads((root / METADATA.relative_to(ROOT)).read_text())["metrics"])
-    for path in metrics_files(pipeline):
-        now = json.loads((root / path.relative_to(ROOT)).read_text())
-        found |= {name: value for name, value in now.items() if isinstance(value, int | float)}
-    return found
-
-
-def metrics_files(pipeline: Mapping[str, Any]) -> list[Path]:
-    """The files that the stages of dvc.yaml list under `metrics`."""
-    return [ROOT / path for stage in pipeline["stages"].values() for path in stage.get("metrics", [])]
-
-
-def uncommitted() -> bytes:
-    """The patch that makes the commit at hand into the code that ran; empty if there is no difference.
-
-    It holds the changes of tracked files, and of new ones the code below stages/ and scripts/ alone: what else lies in
-    the clone (a copy of .env, data, a token) must not travel to a server, nor what somebody typed into .env.example.
-    dvc.yaml and dvc.lock, which a run writes, are artifacts of their own. Raises UserError where git cannot tell.
+    Each step raises registry.mlflow.RegistryError for a server's fault, and can be repeated.
     """
-    head = git("rev-parse", "--verify", "--quiet", "HEAD", may_fail=True).strip() or EMPTY_TREE
-    objects = git("rev-parse", "--path-format=absolute", "--git-path", "objects").strip()
-    with tempfile.TemporaryDirectory() as temporary:
-        # An index and an object store of our own: the user's stay as they are.
-        aside = {
-            "GIT_INDEX_FILE": str(Path(temporary, "index")),
-            "GIT_OBJECT_DIRECTORY": temporary,
-            "GIT_ALTERNATE_OBJECT_DIRECTORIES": objects,
-        }
-        git("read-tree", head, **aside)
-        git("add", "--update", **aside)
-        new = git("ls-files", "-z", "--others", "--exclude-standard", "--", "stages", "scripts", **aside).split("\0")
-        if code := [name for name in new if images.allowed(Path(name)) or name.endswith((".py", ".sh"))]:
-            git("add", "--", *code, **aside)
-        left_out = (":(exclude)dvc.yaml", ":(exclude)dvc.lock", ":(exclude).env.example")
-        whole = ("--binary", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/")
-        return git("diff", "--cached", *whole, head, "--", ".", *left_out, **aside).encode("utf-8", TEXT)
 
+    def __init__(self, job: Job, model: Model) -> None:
+        from scripts.registry import versions
 
-TAGS_AT_ONCE = 100  # more in one call are refused by MLflow's server
+        self._versions, self._job, self.model = versions, job, model
+        self.settings = versions.Settings(model.experiment, model.name, model.gate, job.snapshot.commit, job.who)
+        self._run: str | None = None
+        self._is_uploaded = False
 
+    @property
+    def stages(self) -> list[str]:
+        """The stages whose metrics belong to the model's run."""
+        return self._job.pipeline.leading_to(self.model.scorer)
 
-TEXT = "surrogateescape"
-"""How bytes that are no UTF-8 survive as text."""
+    def end_abandoned(self) -> None:
+        """End the runs for live metrics that an interrupted run of this clone left open."""
+        self._versions.end_abandoned(self.settings)
 
+    def log_live(self, found: Sequence[tuple[str, int, float]]) -> None:
+        """Log (name, step, value) to the run that the model will be published in; begin it if there is none."""
+        self._run = self._run or self._versions.begin_run(self.settings, self.model.maker, self._tags())
+        self._versions.log_live(self._run, found)
 
-def git(*arguments: str, may_fail: bool = False, **environ: str) -> str:
-    """What `git ARGUMENTS` prints. Raises UserError with git's words where it fails."""
-    done = subprocess.run(["git", *arguments], env=os.environ | environ, capture_output=True, text=True, errors=TEXT)
-    if done.returncode and not may_fail:
-        raise UserError(
-            f"'git {' '.join(arguments)[:80]}' failed: {' '.join(done.stderr.split())[:300]}; expected a whole "
-            "repository, in which git can tell what is not committed: mend it and run again"
+    def upload(self) -> str:
+        """See to it that the model's file has a run, with parameters and data; return its id."""
+        return self._upload(self._candidate(scored=False))
+
+    def publish(self) -> Published:
+        """See to it that the model has a version, a decision, and in its run all that the stages left."""
+        job, model = self._job, self.model
+        if published := receipt(job.project, job.pipeline, model):
+            return published
+        candidate, lock = self._candidate(scored=True), provenance.lock_of(job.pipeline, model, job.project)
+        run_id = self._upload(candidate)
+        measured = scoring.read(job.project.root, model)
+        scorer = scoring.Scorer(job.project, job.pipeline, model, job.wanted)
+        outcome = self._versions.register(self.settings, candidate, run_id, measured, scorer.measure)
+        found = logged.collect(job.pipeline, model, job.project.root)
+        files = {f"pipeline/{name}": data for name, data in job.snapshot.files.items()} | {"pipeline/dvc.lock": lock}
+        found = found._replace(artifacts={**found.artifacts, **files})
+        self._versions.complete(self.settings, outcome, found, self._tags() | {"dvc_lock_sha256": digest(lock)})
+        score = score_of(job.project, model)
+        return Published(
+            model.name, outcome.version, outcome.stage, outcome.reason, model.gate.metric, score, outcome.now, news=True
         )
-    return done.stdout
+
+    def give_up(self) -> None:
+        """Mark a run that was begun for live metrics as failed: its stage failed."""
+        if self._run and not self._is_uploaded:
+            self._versions.end_run(self._run, "FAILED")
+
+    def _upload(self, candidate: Any) -> str:
+        """Upload the model; what its scorer prints from now on is logged to the same run."""
+        self._run = self._versions.upload(self.settings, candidate, self._run)
+        self._is_uploaded = True
+        return self._run
+
+    def _tags(self) -> dict[str, str]:
+        snapshot = self._job.snapshot
+        tags = {f"image.{name}": self._job.pipeline.stages[name].image for name in self.stages}
+        code = {"git_commit": snapshot.commit, "git_dirty": str(snapshot.dirty).lower()}
+        return tags | code | {"mlflow.source.git.commit": snapshot.commit}
+
+    def _candidate(self, *, scored: bool) -> Any:
+        job, model, root = self._job, self.model, self._job.project.root
+        lock = provenance.read_lock(job.project)
+        return self._versions.Candidate(
+            file=root / model.file,
+            source=model.maker,
+            params=logged.params_of(job.pipeline, model),
+            data=self._data(lock),
+            scored_by=scoring.scored_by(job.pipeline, model, lock) if scored else None,
+            loader=root / model.loader if model.loader else None,
+            signature=root / model.signature if model.signature else None,
+            requirements=job.requirements[model.maker],
+        )
+
+    def _data(self, lock: Mapping[str, Any]) -> list[Any]:
+        """Return the data sets of the run: what the model's stage and its scorer read."""
+        stages, root = self._job.pipeline.stages, self._job.project.root
+        entries = [entry for stage in lock.values() for kind in ("deps", "outs") for entry in stage.get(kind, [])]
+        known = {entry["path"]: entry.get("md5") for entry in entries}
+        read = {"training": stages[self.model.maker].inputs, "testing": stages[self.model.scorer].inputs}
+        found = []
+        for context, files in read.items():
+            for name, path in files.items():
+                value = known.get(path) or (dvc_adapter.md5(root / path) if (root / path).is_file() else None)
+                if path != self.model.file and value:
+                    found.append(self._versions.Dataset(name, path, value, context))
+        return found

@@ -1,11 +1,8 @@
-"""What the registry has of a model, by plain REST calls: MLflow takes seconds to import."""
+"""What the registry has of a model, by plain REST calls: MLflow takes a second to import."""
 
 import os
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -14,16 +11,17 @@ from scripts import mlflow_server, settings
 from scripts.faults import reason
 from scripts.pipeline import template
 from scripts.project import UserError
-from stages.train import promotion
+from scripts.registry import records
+from scripts.registry.records import State, Version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from stages.train.server import Settings
+    from scripts.pipeline.stage import Model
 
 
-def read(model: str) -> promotion.State | None:
-    """What the registry has of `model`; None if it has no such model. Raises RequestException for any other answer."""
+def read(model: str) -> State | None:
+    """Return what the registry has of `model`; None if it has no such model. Raise RequestException otherwise."""
     found = _get("registered-models/get", name=model)
     if found is None:
         return None
@@ -32,11 +30,11 @@ def read(model: str) -> promotion.State | None:
     while True:
         page = _get("model-versions/search", **query) or {}
         versions += [
-            promotion.Version(int(v["version"]), v["current_stage"], v.get("run_id", ""), _tags(v))
+            Version(int(v["version"]), v["current_stage"], v.get("run_id", ""), _tags(v))
             for v in page.get("model_versions", [])
         ]
         if not page.get("next_page_token"):
-            return promotion.State.of(versions, aliases, _tags(found["registered_model"]))
+            return State.of(versions, aliases, _tags(found["registered_model"]))
         query["page_token"] = page["next_page_token"]
 
 
@@ -45,7 +43,7 @@ def _tags(entity: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _get(call: str, **query: str) -> dict[str, Any] | None:
-    """MLflow's answer to a call that reads; None where what it asks for is not there."""
+    """Return MLflow's answer to a call that reads; None if what it asks for is not there."""
     url = f"{os.environ['MLFLOW_TRACKING_URI'].rstrip('/')}/api/2.0/mlflow/{call}"
     user, password = os.environ.get("MLFLOW_TRACKING_USERNAME", ""), os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
     response = requests.get(url, params=query, auth=(user, password) if user or password else None, timeout=10)
@@ -55,91 +53,92 @@ def _get(call: str, **query: str) -> dict[str, Any] | None:
     return response.json()
 
 
-def ask(arguments: list[str]) -> tuple[dict[str, str], str, promotion.State]:
-    """What a command on models was called with, as in `model=m version=3`; the model's name, and what there is of it.
+# --- what a command was asked
 
-    `model` may be empty: then it is the one of params.yaml. Starts the local server if that is in use.
-    Raises UserError where there is no such model, or the server does not answer.
+
+def ask(arguments: Sequence[str]) -> tuple[dict[str, str], str, State]:
+    """Return what a command on one model was called with (`model=m version=3`), the model's name, and what there is.
+
+    Without a name it is the pipeline's only model. Start the local server if that is in use. Raise UserError if there
+    are several, if there is no such model, or if the server does not answer.
     """
-    given = dict(argument.split("=", 1) for argument in arguments)
-    params = template.read_params()
-    os.environ.update(settings.for_a_run(params))
-    model = given.get("model") or params["mlflow"]["model"]
-    if settings.is_local(os.environ):
-        mlflow_server.start()
-        mlflow_server.wait()
-    try:
-        state = read(model)
-        if state:
-            promotion.promotions(state)  # whether all records can be read
-    except promotion.Unclear as error:
-        raise UserError(str(error)) from None
-    except (requests.RequestException, ValueError) as error:
-        server = os.environ["MLFLOW_TRACKING_URI"]
-        raise UserError(f"the MLflow server {server} did not answer ({reason(error)}); ask 'make doctor'") from None
+    given = parse(arguments)
+    model, *others = names(given)
+    if others:
+        raise UserError(f"MODEL is empty; expected one of {', '.join([model, *others])}, as in 'MODEL={model}'")
+    start_server()
+    state = look_up(model)
     if state is None or not state.versions:
         raise UserError(f"there is no version of {model} in the registry; expected one: 'make run' registers it")
     return given, model, state
 
 
-def pick(state: promotion.State, which: str) -> promotion.Version:
-    """The version that a number or an alias names. Raises UserError where none does."""
-    number = int(which) if which.isdecimal() else state.aliases.get(which)
+def parse(arguments: Sequence[str]) -> dict[str, str]:
+    """Return the words `name=value` by name."""
+    return dict(argument.split("=", 1) for argument in arguments)
+
+
+def names(given: Mapping[str, str]) -> list[str]:
+    """Return the model that is named, else all models of the pipeline. Raise UserError if it has none."""
+    if given.get("model"):
+        return [given["model"]]
+    if found := list(pipelines_models()):
+        return found
+    raise UserError("dvc.yaml.template has no model; expected a line {{ model(...) }} below artifacts, or MODEL=")
+
+
+def pipelines_models() -> dict[str, "Model"]:
+    """Return the models of the pipeline by name."""
+    return {model.name: model for model in template.load().models}
+
+
+def start_server() -> None:
+    """Start the local server if that is in use, and wait until it answers."""
+    if settings.is_local(os.environ):
+        mlflow_server.start()
+        mlflow_server.wait()
+
+
+def look_up(model: str) -> State | None:
+    """Return what the registry has of `model`. Raise UserError if the server does not answer, or a record is none."""
+    try:
+        state = read(model)
+        if state:
+            records.promotions(state)  # whether all records can be read
+        return state
+    except records.Unclear as error:
+        raise UserError(str(error)) from None
+    except (requests.RequestException, ValueError) as error:
+        server = os.environ["MLFLOW_TRACKING_URI"]
+        raise UserError(f"the MLflow server {server} did not answer ({reason(error)}); ask 'make doctor'") from None
+
+
+def pick(state: State, which: str) -> Version:
+    """Return the version that a number or an alias names; if none is named, the one in production, else the newest.
+
+    Raise UserError if there is no such version.
+    """
+    if which:
+        number = int(which) if which.isdecimal() else state.aliases.get(which)
+    else:
+        number = records.champion(state) or state.versions[-1].number
     found = state.version(number) if number else None
     if found is None:
         numbers = ", ".join(str(version.number) for version in state.versions)
         names = "".join(f", {alias}" for alias in sorted(state.aliases))
-        raise UserError(f"there is no version {which or '(none given)'}; expected one of {numbers}{names}")
+        raise UserError(f"there is no version {which or number}; expected one of {numbers}{names}")
     return found
 
 
 @contextmanager
-def registry_of(model: str) -> Iterator[tuple["MlflowClient", "Settings"]]:
-    """MLflow's client, and the settings for `model`. Raises UserError where the server does not do what is asked."""
+def registry_of(model: str) -> Iterator[tuple["MlflowClient", str]]:
+    """Yield MLflow's client, and who asks. Raise UserError if the server does not do what is asked about `model`."""
     from mlflow import MlflowClient
 
-    from stages.train import server
+    from scripts.registry import mlflow
 
     try:
-        with server.server_errors(), server.quiet():
-            yield MlflowClient(), replace(server.Settings.from_environment(os.environ), model=model)
-    except server.RegistryError as error:
-        raise UserError(f"{error}; nothing is lost: repeat this command once that works") from None
-
-
-@contextmanager
-def pipeline_of(version: promotion.Version) -> Iterator[Path]:
-    """A folder, for a while, with what the version's run recorded of the pipeline: dvc.yaml, dvc.lock, params.yaml,
-    images.json and, if the tree was dirty, uncommitted.patch. Raises UserError where there is no such record.
-    """
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = fetch(version, "pipeline", temporary)
-        if folder is None:
-            raise UserError(
-                f"version {version.number} has no record of its pipeline; expected one that 'make run' published to "
-                "its end: name another version"
-            )
-        yield folder
-
-
-def fetch(version: promotion.Version, path: str, folder: str | Path) -> Path | None:
-    """Where below `folder` an artifact of the version's run now is; None if there is none."""
-    from stages.train import server
-
-    with registry_of("") as (client, _):
-        run = server.run_of(client, version)
-        return server.artifact(run, path, folder) if run else None
-
-
-def at_rest(state: promotion.State) -> bool:
-    """Whether stages and aliases follow the records, and every version is decided on."""
-    return is_clear(state) and promotion.next_step(state) is None
-
-
-def is_clear(state: promotion.State) -> bool:
-    """Whether stages and alias name one version."""
-    try:
-        promotion.next_step(state)
-    except promotion.Unclear:
-        return False
-    return True
+        with mlflow.server_errors(), mlflow.quiet():
+            yield MlflowClient(), settings.who(os.environ)
+    except mlflow.RegistryError as error:
+        raise UserError(f"{model}: {error}; nothing is lost: repeat this command once that works") from None

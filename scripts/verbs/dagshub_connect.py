@@ -1,6 +1,6 @@
-"""`make dagshub-connect`: makes a DagsHub repository that mirrors this GitHub repository. Asks before it does anything.
+"""`make dagshub-connect`: makes a DagsHub repository that mirrors this GitHub repository. Asks first.
 
-The same as "Create, Connect a repository" in the browser, which can also be used for an organisation's repository.
+It does the same as "Create, Connect a repository" in the browser, which also works for an organisation.
 """
 
 import os
@@ -16,8 +16,6 @@ from scripts.faults import reason
 from scripts.project import UserError
 
 TIMEOUT = 30  # seconds; DagsHub clones the repository before it answers
-
-
 GITHUB = re.compile(
     r"(?:https://(?:[^@/]+@)?github\.com/|(?:ssh://)?git@github\.com[:/])"  # each usual form of a remote
     r"([\w.-]+/[\w.-]+?)(?:\.git)?/?"  # owner and repository
@@ -25,33 +23,33 @@ GITHUB = re.compile(
 
 
 def github_address(origin: str) -> str:
-    """The https address of a GitHub remote, which DagsHub clones from. Raises UserError for another remote."""
+    """Return the https address of a GitHub remote, which DagsHub clones from. Raise UserError for another remote."""
     match = GITHUB.fullmatch(origin)
     if not match:
         where = urlsplit(origin).hostname or "none"
-        raise UserError(f"git's remote origin is at {where}; expected github.com: connect it in DagsHub's pages")
+        raise UserError(f"git's remote origin is at {where}; expected github.com: connect it on DagsHub's site")
     return f"https://github.com/{match[1]}.git"
 
 
 def wanted(origin: str, environ: Mapping[str, str], user: Mapping[str, Any]) -> dict[str, Any]:
-    """What to ask of DagsHub. Raises UserError where the repository of .env is not the token owner's."""
+    """Return the request to DagsHub. Raise UserError if the repository of .env does not belong to the token's owner."""
     _, owner, name = environ["MLFLOW_TRACKING_URI"].removesuffix(".mlflow").rsplit("/", 2)
     if owner != user["login"]:
         raise UserError(
             f"MLFLOW_TRACKING_URI names {owner}/{name}, but the token is {user['login']}'s; expected a repository of "
-            "its owner: correct it in .env, or connect an organisation's repository in DagsHub's pages"
+            "its owner: correct it in .env, or connect an organisation's repository on DagsHub's site"
         )
     return {"clone_addr": github_address(origin), "repo_name": name, "uid": user["id"], "mirror": True}
 
 
 def call(method: str, url: str, token: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """DagsHub's answer. Raises UserError where there is none, or a refusal."""
+    """Return DagsHub's answer. Raise UserError if there is none, or a refusal."""
     try:
         answer = requests.request(method, url, json=body, headers={"Authorization": f"Bearer {token}"}, timeout=TIMEOUT)
         answer.raise_for_status()
         return answer.json()
     except (requests.RequestException, ValueError) as error:
-        raise UserError(f"{url} did not do what was asked ({reason(error)}); 'make doctor' looks closer") from None
+        raise UserError(f"{url} did not do what was asked ({reason(error)}); 'make doctor' says more") from None
 
 
 def main(arguments: list[str]) -> None:

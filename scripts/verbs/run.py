@@ -1,60 +1,71 @@
-"""`make run`: render, start what is needed, run the stages, publish, report."""
+"""`make run`, `make run-<stage>`: renders, starts what is needed, runs the stages, publishes, reports."""
 
-import functools
 import os
-import sys
 import time
+from collections.abc import Sequence
 
 from scripts import mlflow_server, settings
 from scripts.pipeline import execution, images, template
-from scripts.registry import publish
-from scripts.registry.ahead import Ahead
+from scripts.pipeline.stage import Model, Pipeline
+from scripts.project import PROJECT, UserError
+from scripts.registry import summary
+from scripts.registry.publish import not_published
+from scripts.registry.publisher import Publisher
 
 
-def report(ran: list[str], outcome: publish.Published, seconds: float) -> str:
-    """The five lines that say what happened and where to look."""
-    did = f"ran {', '.join(ran)}" if ran else "nothing to run, all stages are up to date"
-    decision = f"{outcome.stage}: {outcome.reason}"
-    if outcome.now != outcome.stage:
-        decision = f"{outcome.now} now; when it came, {decision}"
-    news = "published now" if outcome.news else "published before"
-    return "\n".join(
-        [
-            "",
-            f"stages    {did} ({seconds:.0f} s)",
-            f"model     {outcome.model} version {outcome.version}, {news}: test accuracy {outcome.accuracy:.4f}",
-            f"decision  {decision}",
-            f"look at   {mlflow_server.address()}/#/models/{outcome.model}",
-            "then      make metrics, make plots; git commit dvc.yaml dvc.lock, make push",
-        ]
-    )
+def to_publish(pipeline: Pipeline, targets: Sequence[str]) -> list[Model]:
+    """Return the models that `targets` (none: all stages) make or score."""
+    return [model for model in pipeline.models if not targets or {model.maker, model.scorer} & set(targets)]
 
 
-def main(arguments: list[str]) -> None:
-    started = time.monotonic()
-    params, wanted = template.read_params(), images.load()
-    os.environ.update(settings.for_a_run(params))
-    if template.write(wanted, params):
-        print("dvc.yaml: rendered", flush=True)
-    comes_up = settings.is_local(os.environ) and mlflow_server.start()
-    take_snapshot = functools.cache(lambda: publish.snapshot(wanted))
-    publishing = Ahead("publish", publish.get_ready, publish.publish_all)
+def start_server() -> tuple[bool, UserError | None]:
+    """Start the local server; return whether to wait for it, and why it did not start: that keeps no stage waiting."""
+    try:
+        return mlflow_server.start(), None
+    except UserError as error:
+        print(f"note: {error}", flush=True)
+        return False, error
 
-    def before_the_first_stage() -> None:
-        take_snapshot()
-        if not arguments:
-            publishing.start()
 
-    ran = execution.reproduce(
-        arguments,
-        wanted,
-        before_first=before_the_first_stage,
-        before_mlflow=mlflow_server.wait if comes_up else None,
-    )
-    if arguments:
-        print(f"\nran {', '.join(ran) or 'nothing, all is up to date'}; 'make run' runs the rest and publishes")
+def publish_what_is_scored(publisher: Publisher) -> None:
+    """Publish the models that were scored before another stage failed; say what could not be."""
+    if not publisher.has_begun:
         return
-    if comes_up:
-        mlflow_server.wait()
-    outcome: publish.Published = publish.published_before() or publishing(take_snapshot())
-    print(report(ran, outcome, time.monotonic() - started), file=sys.stdout)
+    try:
+        for each in publisher.finish(well=False):
+            print(f"{each.model} version {each.version} is published: {each.stage}: {each.reason}", flush=True)
+    except UserError as error:
+        print(f"note: {error}", flush=True)
+
+
+def main(targets: list[str]) -> None:
+    started = time.monotonic()
+    pipeline, wanted = template.load(), images.load()
+    if template.write(pipeline):
+        print("dvc.yaml: rendered", flush=True)
+    models = to_publish(pipeline, targets)
+    local = settings.is_local(os.environ)
+    comes_up, problem = start_server() if local else (False, None)
+    with Publisher(PROJECT, pipeline, [] if problem else models, wanted) as publisher:
+        try:
+            ran = execution.reproduce(
+                PROJECT,
+                pipeline,
+                wanted,
+                [*targets, *(model.scorer for model in models if targets and model.scorer not in targets)],
+                listener=publisher,
+                before_mlflow=mlflow_server.wait if comes_up else None,
+            )
+        except UserError:
+            publish_what_is_scored(publisher)
+            raise
+        if comes_up and models and not publisher.has_begun:
+            mlflow_server.wait()
+        if problem and models:
+            raise UserError("\nerror: ".join(str(not_published(model, str(problem))) for model in models))
+        published = publisher.publish_all()
+    if local and any(each.news for each in published):
+        mlflow_server.back_up()
+    did = f"ran {', '.join(ran)}" if ran else "nothing to run, all stages are up to date"
+    lines = ["", f"stages    {did} ({time.monotonic() - started:.0f} s)", *summary.lines(published)]
+    print("\n".join([*lines, "then      make metrics, make plots; git commit dvc.yaml dvc.lock, make push"]))

@@ -1,23 +1,23 @@
 """A shell in which the commands of dvc.yaml can be typed as they stand."""
 
 import os
-from collections.abc import Mapping
-from typing import Any
 
-from scripts import settings
-from scripts.pipeline import template
+from scripts.pipeline import dvc_adapter
+from scripts.pipeline.params import read_params
 
-
-def arguments_of(section: Mapping[str, Any]) -> str:
-    """A section of params.yaml as DVC unpacks it in a command: `${train}` -> `--seed 1 ...`."""
-    from dvc.parsing.interpolate import to_str
-
-    return to_str(dict(section), {"bool": "boolean_optional"})  # as .dvc/config has it
+DVC = "BASH_FUNC_dvc%%"  # how bash exports a function `dvc`
+AROUND_DVC = """() {
+    command dvc "$@" || return
+    case " $* " in *" --dry "* | *" -h "* | *" --help "*) return ;; esac
+    case " $* " in *" repro "*) echo "the stages are done; 'make publish' publishes their models" >&2 ;; esac
+}"""
+"""`make run` publishes; a plain `dvc repro` does not, and says how."""
 
 
 def main(arguments: list[str]) -> None:
-    params = template.read_params()
-    os.environ.update(settings.for_a_run(params))
-    os.environ.update({name: arguments_of(section) for name, section in params.items()})
-    print("a shell in the runner; ${train} and the like hold the sections of params.yaml; leave it with 'exit'")
+    sections = read_params()
+    os.environ.update({name: dvc_adapter.arguments(section) for name, section in sections.items()})
+    os.environ[DVC] = AROUND_DVC
+    example = next(iter(sections), "section")
+    print(f"a shell in the runner; ${{{example}}} and the like hold the sections of params.yaml; leave it with 'exit'")
     os.execvp("bash", ["bash", "--norc", *arguments])

@@ -1,4 +1,7 @@
-"""Runs the tests on a copy of the working tree, so that nothing that a test does touches the tree itself."""
+"""Runs the machinery's tests on a copy of the working tree, so that nothing that a test does touches the tree itself.
+
+Arguments are pytest's. The stages' own tests: see test_stage.
+"""
 
 import subprocess
 import sys
@@ -13,7 +16,7 @@ OUTPUT = LOCAL / "test-output"
 def main(arguments: list[str]) -> int:
     with copies.working_tree("test") as source:
         OUTPUT.mkdir(exist_ok=True)
-        own = {"PYTHONPATH": str(source / "stages" / "base"), "TEST_OUTPUT": str(OUTPUT)}
         # Two files at a time: the tests wait for containers more than they compute.
         command = [sys.executable, "-m", "pytest", "--numprocesses", "2", "--dist", "loadfile", *arguments]
-        return subprocess.run(command, cwd=source, env=copies.clean_environment() | own).returncode
+        environ = copies.clean_environment() | {"TEST_OUTPUT": str(OUTPUT)}
+        return subprocess.run(command, cwd=source, env=environ).returncode

@@ -17,13 +17,13 @@ _MALFORMED = (LookupError, ValueError, TypeError, AttributeError)
 
 
 def save(model: Any, path: Path) -> None:
-    """Writes a fitted scikit-learn estimator to `path`."""
+    """Write a fitted scikit-learn estimator to `path`."""
     with writing(path) as part:
         part.write_bytes(reproducible(skops.io.dumps(model)))
 
 
 def load(path: Path) -> Any:
-    """The estimator in `path`. Raises BadInput where that is no skops file or holds types that are not trusted."""
+    """Return the estimator in `path`. Raise BadInput if that is no skops file or holds types that are not trusted."""
     try:
         return skops.io.load(path, trusted=TRUSTED_TYPES)
     except (zipfile.BadZipFile, skops.io.exceptions.UntrustedTypesFoundException, *_MALFORMED) as error:
@@ -31,7 +31,7 @@ def load(path: Path) -> Any:
 
 
 def reproducible(archive: bytes) -> bytes:
-    """The same skops archive with nothing in it that differs from run to run.
+    """Return the same skops archive with nothing in it that differs from run to run.
 
     skops writes object addresses as `__id__` and as names of files. Both are numbered here in the order in which the
     schema mentions them; equal stays equal, so shared objects stay shared. Dates and compression are fixed.

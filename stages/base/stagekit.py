@@ -1,8 +1,4 @@
-"""The stage kit: what every stage needs and none should write again.
-
-A stage is a program that gets paths and parameters as `--name value` arguments, writes the outputs that it declared
-and nothing else, and exits 0, or 2 with one line on bad input (what, found, expected), or anything else on a crash.
-"""
+"""The stage kit: what every stage needs and none should write again. It keeps the contract in stages/README.md."""
 
 import errno
 import hashlib
@@ -20,28 +16,28 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 import waiting
 
-STAGE = Path(sys.argv[0]).stem
-"""Name of the running stage: `train` in `python /app/train.py`."""
+STAGE = os.environ.get("STAGE") or Path(sys.argv[0]).stem
+"""Name of the running stage; its image sets it."""
 
 log = logging.getLogger(STAGE)
 
 
 class BadInput(Exception):
-    """The user's mistake, not ours: its text says what, found, expected and what to do, in one line."""
+    """A mistake of the user's: its text says what, found, expected and what to do, in one line."""
 
 
 class Args(BaseModel):
-    """Base of a stage's arguments: a field an argument, its annotation the type and range, no default a must."""
+    """Base of a stage's arguments: a field each, with its type and range; one without a default is required."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def parse[A: Args](args: type[A], argv: Sequence[str]) -> A:
-    """Reads what DVC makes of a section of params.yaml into `args`.
+    """Read what DVC makes of a section of params.yaml into `args`.
 
     `--name value` is a value (the text `None` a null), `--name v1 v2` a list, `--name` true and `--no-name` false.
-    (argparse would take a negative number such as -1e-05 for an option, and print a page where one line is due.)
-    Raises BadInput for an unknown name, a missing one, a wrong type and a value out of range.
+    (argparse would take a negative number such as -1e-05 for an option, and print a page instead of one line.)
+    Raise BadInput for an unknown name, a missing one, a wrong type and a value out of range.
     """
     words: dict[str, list[str]] = {}
     for word in argv:
@@ -62,7 +58,7 @@ def parse[A: Args](args: type[A], argv: Sequence[str]) -> A:
 
 
 def _value(args: type[Args], name: str, words: list[str]) -> tuple[str, Any]:
-    """The field that `--name words...` means, and its value."""
+    """Return the field that `--name words...` means, and its value."""
     kinds = {key: field.annotation for key, field in args.model_fields.items()}
     if get_origin(kinds.get(name)) is list:
         return name, words
@@ -75,20 +71,18 @@ def _value(args: type[Args], name: str, words: list[str]) -> tuple[str, Any]:
 
 
 def first_fault(error: ValidationError) -> str:
-    """Name, value found and what is allowed, of the first value that pydantic refused."""
+    """Return name, value found and what is allowed, of the first value that pydantic refused."""
     first = error.errors(include_url=False)[0]
     name = ".".join(map(str, first["loc"])) or "value"
     if first["type"] == "missing":
         return f"{name} is missing; expected a value"
-    if first["type"] == "extra_forbidden":
-        return f"{name} is not known; expected no such key"
     allowed = first["msg"].removeprefix("Input should be ").removeprefix("Value should be ")
-    allowed = allowed.replace("String should", "a text that should")
+    allowed = allowed.replace("String should", "a string that should")
     return f"{name} is {first['input']!r}; expected {allowed}"
 
 
 def run[A: Args](main: Callable[[A], None], args: type[A], *, imports: Sequence[str] = ()) -> None:
-    """Parses the command line, calls `main` and exits as the stage contract says; `imports`: see `waiting`."""
+    """Parse the command line, call `main` and exit as the stage contract says; `imports`: see `waiting`."""
     waiting.for_inputs(imports)
     logging.basicConfig(format=f"%(asctime)s {STAGE}: %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is half written is deleted
@@ -97,12 +91,12 @@ def run[A: Args](main: Callable[[A], None], args: type[A], *, imports: Sequence[
     except BadInput as error:
         problem = str(error)
     except FileNotFoundError as error:
-        if str(error.filename).endswith(".part"):  # what `writing` was to write: ours, not the user's
+        if str(error.filename).endswith(".part"):  # what `writing` was to write: our mistake, not the user's
             raise
         problem = f"{error.filename} is not there; stages see only what they declare: add it to the inputs of "
         problem += "its block in dvc.yaml.template"
     except OSError as error:
-        # What the machine lacks is said in a line as well; any other error of the system is a crash.
+        # What the machine lacks is one line as well; any other error of the system is a crash.
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
             raise
         problem = f"cannot write {error.filename or 'the output'}: {error.strerror}; expected a folder that uid "
@@ -113,9 +107,15 @@ def run[A: Args](main: Callable[[A], None], args: type[A], *, imports: Sequence[
     sys.exit(2)
 
 
+def log_metric(*, step: int, **values: float) -> None:
+    """Print the values of one step, for the run to show and to log to MLflow while the stage runs."""
+    pairs = " ".join(f"{name}={float(value)}" for name, value in values.items())
+    print(f"::metric {pairs} step={step}\n", end="", flush=True)  # in one piece: threads print too
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path` that becomes `path` if the block ends well and is gone if it does not."""
+    """Give a temporary path beside `path` that becomes `path` if the block ends well and is gone if it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     try:
@@ -129,7 +129,7 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 def rounded(value: Any) -> Any:
-    """`value` with each number in it rounded to 6 decimals: what agrees across machines (processors differ after)."""
+    """Return `value` with each number in it rounded to 6 decimals, to which processors agree."""
     if isinstance(value, dict):
         return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -138,12 +138,12 @@ def rounded(value: Any) -> Any:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Writes `value` to `path`, rounded, in the order of its keys, ending in a newline."""
+    """Write `value` to `path`, rounded, in the order of its keys, ending in a newline."""
     with writing(path) as part:
         part.write_text(json.dumps(rounded(value), indent=2, allow_nan=False) + "\n")
 
 
 def sha256(path: Path) -> str:
-    """The file's SHA-256 as 64 hex digits."""
+    """Return the file's SHA-256 as 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

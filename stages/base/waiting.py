@@ -1,4 +1,7 @@
-"""A stage whose container was started while its inputs were still being made waits for them, with all imported."""
+"""A container may be started while the stage's inputs are still being made; its program then waits for them here.
+
+`scripts/pipeline/prestart.py` has the other end of this.
+"""
 
 import importlib
 import os
@@ -12,7 +15,7 @@ WAITING = "waits for its inputs"
 
 
 def for_inputs(imports: Sequence[str]) -> None:
-    """Returns when the inputs are there; ends the program where nobody is left to say so.
+    """Return when the inputs are there; end the program if nobody is left to say so.
 
     `imports` are modules that the stage imports only where it needs them: there is time for them if it has to wait.
     """

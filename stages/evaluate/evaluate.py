@@ -1,4 +1,4 @@
-"""Measures the model on the test set: numbers as JSON, and the data of three plots."""
+"""Measures a model on the test set: numbers as JSON, a score for each row, and the data of three plots."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +9,7 @@ from sklearn.inspection import permutation_importance
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precision_recall_fscore_support, roc_curve
 
 import skops_model
-from stagekit import Args, log, rounded, run, write_json, writing
+from stagekit import Args, BadInput, log, rounded, run, write_json, writing
 
 TARGET = "species"
 
@@ -18,6 +18,7 @@ class EvaluateArgs(Args):
     model: Path
     test_csv: Path
     metrics: Path
+    rows: Path
     confusion: Path
     roc: Path
     importance: Path
@@ -25,8 +26,23 @@ class EvaluateArgs(Args):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
 
 
+def check(model: Any, features: pd.DataFrame, truth: pd.Series) -> None:
+    """Raise BadInput if the model cannot be measured on this test set: it has other columns or classes than that."""
+    known, columns = list(model.feature_names_in_), list(features)
+    if known != columns:
+        raise BadInput(
+            f"the model reads the columns {', '.join(known)[:200]}, the test set has {', '.join(columns)[:200]}; "
+            "expected the same ones in the same order: train a model on this data"
+        )
+    if unknown := sorted(set(truth) - set(model.classes_)):
+        raise BadInput(
+            f"the test set has the class {unknown[0]}, the model knows {', '.join(model.classes_)[:200]}; expected no "
+            "other class: train a model on this data"
+        )
+
+
 def scores(model: Any, features: pd.DataFrame, truth: pd.Series) -> dict[str, Any]:
-    """Accuracy, macro and per-class precision, recall and F1 (each in [0, 1]), log loss in nats, confusion matrix.
+    """Return accuracy, macro and per-class precision, recall and F1, all in [0, 1], log loss in nats, confusion matrix.
 
     Row i, column j of the matrix counts the rows of class i that were taken for class j, in the order of `classes`.
     """
@@ -48,23 +64,32 @@ def scores(model: Any, features: pd.DataFrame, truth: pd.Series) -> dict[str, An
     }
 
 
+def hits(model: Any, features: pd.DataFrame, truth: pd.Series) -> pd.DataFrame:
+    """Return a row for each test row, in their order: `score` is 1 if the model names its class, or else 0."""
+    return pd.DataFrame({"score": (model.predict(features) == truth.to_numpy()).astype(int)})
+
+
 def confusion(model: Any, features: pd.DataFrame, truth: pd.Series) -> pd.DataFrame:
-    """A row a test row: `actual` and `predicted` class, as DVC's confusion template wants it."""
+    """Return a row for each test row: `actual` and `predicted` class, as DVC's confusion template wants it."""
     return pd.DataFrame({"actual": truth.to_numpy(), "predicted": model.predict(features)})
 
 
 def roc(model: Any, features: pd.DataFrame, truth: pd.Series) -> pd.DataFrame:
-    """Each class against the others: `class`, false and true positive rate (`fpr`, `tpr`, both in [0, 1])."""
+    """Return a curve for each class of the test set against the others.
+
+    Columns: `class`, false and true positive rate (`fpr`, `tpr`, both in [0, 1]).
+    """
     probability = model.predict_proba(features)
     curves = []
     for column, label in enumerate(model.classes_):
-        fpr, tpr, _ = roc_curve(truth == label, probability[:, column])
-        curves.append(pd.DataFrame({"class": label, "fpr": fpr, "tpr": tpr}))
+        if label in set(truth):
+            fpr, tpr, _ = roc_curve(truth == label, probability[:, column])
+            curves.append(pd.DataFrame({"class": label, "fpr": fpr, "tpr": tpr}))
     return pd.concat(curves)
 
 
 def importance(model: Any, features: pd.DataFrame, truth: pd.Series, repeats: int, seed: int) -> pd.DataFrame:
-    """Mean loss of accuracy when a feature is shuffled (`feature`, `importance`), the largest first."""
+    """Return the mean loss of accuracy when a feature is shuffled (`feature`, `importance`), the largest first."""
     found = permutation_importance(model, features, truth, n_repeats=repeats, random_state=seed)
     # Rounded before it is sorted: the last digits differ across machines.
     table = pd.DataFrame({"feature": features.columns, "importance": rounded(found.importances_mean.tolist())})
@@ -75,14 +100,16 @@ def main(args: EvaluateArgs) -> None:
     model = skops_model.load(args.model)
     frame = pd.read_csv(args.test_csv)
     features, truth = frame.drop(columns=TARGET), frame[TARGET]
+    check(model, features, truth)
     measured = scores(model, features, truth)
     write_json(args.metrics, measured)
-    plots = {
+    tables = {
+        args.rows: hits(model, features, truth),
         args.confusion: confusion(model, features, truth),
         args.roc: roc(model, features, truth),
         args.importance: importance(model, features, truth, args.importance_repeats, args.seed),
     }
-    for path, table in plots.items():
+    for path, table in tables.items():
         with writing(path) as part:
             table.map(rounded).to_csv(part, index=False, lineterminator="\n")
     log.info("accuracy %.4f on %d rows -> %s", measured["accuracy"], len(frame), args.metrics)

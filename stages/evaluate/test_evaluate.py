@@ -7,11 +7,12 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
 
+import evaluate
 import skops_model
 from stagekit import BadInput
-from stages.evaluate import evaluate
 
 CSVS = {
+    "rows": ["score"],
     "confusion": ["actual", "predicted"],
     "roc": ["class", "fpr", "tpr"],
     "importance": ["feature", "importance"],
@@ -102,6 +103,11 @@ def test_scores_of_a_perfect_model():
     assert measured["confusion_matrix"] == np.eye(3).tolist()
 
 
+def test_each_test_row_has_its_score():
+    """A row whose class the model names scores 1, any other 0, in the order of the test set."""
+    assert evaluate.hits(Oracle(), PROBABILITIES, TRUTH).to_dict("list") == {"score": [1, 0, 1, 1, 0]}
+
+
 def test_confusion_has_a_row_a_test_row():
     """Each test row stands there with its own class and the one that it was taken for, in the order of the test set."""
     table = evaluate.confusion(Oracle(), PROBABILITIES, TRUTH)
@@ -165,15 +171,17 @@ def test_equal_importance_goes_by_name():
 
 
 def test_the_stage_writes_all_its_outputs(measure, iris):
-    """The stage writes the metrics and the three plots' data, each with its columns, and nothing else."""
+    """The stage writes the metrics, the rows' scores and the three plots' data, and nothing else."""
     files = measure("metrics")
-    assert sorted(files) == ["confusion.csv", "importance.csv", "metrics.json", "roc.csv"]
+    assert sorted(files) == ["confusion.csv", "importance.csv", "metrics.json", "roc.csv", "rows.csv"]
     for name, columns in CSVS.items():
         assert files[f"{name}.csv"].decode().splitlines()[0].split(",") == columns
     measured = json.loads(files["metrics.json"])
     assert measured["rows"] == len(iris) == np.sum(measured["confusion_matrix"])
     assert 0.5 < measured["accuracy"] < 1
     assert measured["accuracy"] == pytest.approx(np.trace(measured["confusion_matrix"]) / len(iris), abs=1e-6)
+    scores = [int(line) for line in files["rows.csv"].split()[1:]]
+    assert measured["accuracy"] == pytest.approx(np.mean(scores), abs=1e-6) and len(scores) == len(iris)
 
 
 def test_the_same_inputs_give_the_same_bytes(measure):
@@ -194,3 +202,29 @@ def test_what_is_no_model_is_refused(tmp_path, measure):
     with pytest.raises(BadInput, match=r"model\.skops"):
         measure("metrics")
     assert not (tmp_path / "metrics").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda frame: frame.rename(columns={"petal width (cm)": "weight"}), "petal width (cm), the test set has"),
+        (lambda frame: frame.drop(columns="petal width (cm)"), "petal width (cm), the test set has"),
+        (lambda frame: frame.iloc[:, [1, 0, 2, 3, 4]], "the test set has sepal width (cm), sepal length (cm)"),
+        (lambda frame: frame.assign(weight=1.0), "petal width (cm), weight;"),
+        (lambda frame: frame.replace("virginica", "rose"), "the class rose, the model knows setosa, versicolor, virg"),
+    ],
+    ids=["another column", "a column less", "another order", "a column more", "another class"],
+)
+def test_a_model_of_other_data_is_refused(tmp_path, measure, iris, change, found):
+    """A model that was trained on other columns or classes than the test set's is bad input, in one line."""
+    change(iris).to_csv(tmp_path / "test.csv", index=False)
+    with pytest.raises(BadInput) as error:
+        measure("metrics")
+    assert found in str(error.value) and "expected" in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "metrics").exists()
+
+
+def test_a_test_set_may_lack_a_class(tmp_path, measure, iris):
+    """A class of the model's that no test row has costs nothing but that class's scores."""
+    iris[iris["species"] != "setosa"].to_csv(tmp_path / "test.csv", index=False)
+    assert json.loads(measure("metrics")["metrics.json"])["per_class"]["setosa"]["recall"] == 0

@@ -1,4 +1,4 @@
-"""Brings the raw data set in and checks it: the bundled Iris, a URL with its SHA-256, or a file of the user's."""
+"""Gets the raw data set and checks it: the bundled Iris, a URL with its SHA-256, or a file of the user's."""
 
 import io
 import os
@@ -33,7 +33,7 @@ SCHEMA = pa.DataFrameSchema(
     strict=True,  # no column but these
     coerce=True,
 )
-"""What data/raw/iris.csv holds: four lengths in cm, in (0, 100], and the class; nothing missing."""
+"""The columns of data/raw/iris.csv: four lengths in cm, in (0, 100], and the class; nothing missing."""
 
 RETRIES = Retry(total=3, backoff_factor=1, status_forcelist=[429, 500, 502, 503, 504], raise_on_status=False)
 TIMEOUT = (10, 30)  # seconds to connect, seconds between two pieces
@@ -49,7 +49,7 @@ class IngestArgs(Args):
 
 
 def bundled() -> pd.DataFrame:
-    """The Iris data set that comes with scikit-learn: 150 rows."""
+    """Return the Iris data set that comes with scikit-learn: 150 rows."""
     iris = load_iris(as_frame=True)
     frame = iris.data.rename(columns=lambda name: name.removesuffix(" (cm)").replace(" ", "_"))
     return frame.assign(species=iris.target_names[iris.target])
@@ -57,7 +57,7 @@ def bundled() -> pd.DataFrame:
 
 @contextmanager
 def in_time(what: str) -> Iterator[None]:
-    """Raises BadInput in a block that takes longer than DOWNLOAD_TIMEOUT: TIMEOUT never ends a server that drips."""
+    """Raise BadInput in a block that takes longer than DOWNLOAD_TIMEOUT: TIMEOUT never ends a server that drips."""
     limit = os.environ.get("DOWNLOAD_TIMEOUT", "600")
     if not limit.isdecimal() or int(limit) == 0:
         raise BadInput(f"DOWNLOAD_TIMEOUT is {limit!r}; expected whole seconds, 1 or more: correct it in .env")
@@ -74,7 +74,7 @@ def in_time(what: str) -> Iterator[None]:
 
 
 def download(url: str, path: Path) -> None:
-    """Writes what `url` serves to `path`. Raises BadInput where it cannot be had whole."""
+    """Write what `url` serves to `path`. Raise BadInput if it cannot be downloaded whole."""
     with in_time(f"the download of {url}"), requests.Session() as session:
         for scheme in ("http://", "https://"):
             session.mount(scheme, HTTPAdapter(max_retries=RETRIES))
@@ -90,7 +90,7 @@ def download(url: str, path: Path) -> None:
 
 
 def read_csv(path: Path, name: str) -> pd.DataFrame:
-    """The CSV file at `path`, called `name` in messages. Raises BadInput where it is not UTF-8 or no table."""
+    """Return the CSV file at `path`, called `name` in messages. Raise BadInput if it is not UTF-8 or no table."""
     try:
         with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
             # index_col=False: a row with a cell too many is an error, and no row gives its first cell as an index.
@@ -103,7 +103,7 @@ def read_csv(path: Path, name: str) -> pd.DataFrame:
 
 
 def validated(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """`frame` with the types of SCHEMA. Raises BadInput that names the first column and value at fault."""
+    """Return `frame` with the types of SCHEMA. Raise BadInput that names the first wrong column and value."""
     if frame.empty:
         raise BadInput(f"{name} has no rows; expected at least one: correct the file")
     try:
@@ -131,7 +131,7 @@ def _first_fault(cases: pd.DataFrame) -> str:
 
 
 def check_digest(path: Path, expected: str | None, name: str) -> None:
-    """Raises BadInput where `expected` is given and is not the file's SHA-256."""
+    """Raise BadInput if `expected` is given and is not the file's SHA-256."""
     if expected and (found := sha256(path)) != expected.lower():
         raise BadInput(
             f"{name} has the SHA-256 {found}; expected {expected}: if the new file is right, "

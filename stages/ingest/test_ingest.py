@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+import ingest
 from stagekit import BadInput
-from stages.ingest import ingest
 
 COLUMNS = "sepal_length,sepal_width,petal_length,petal_width,species"
 GOOD = f"{COLUMNS}\n5.1,3.5,1.4,0.2,setosa\n6.0,3.0,4.0,1.0,versicolor\n"

@@ -21,9 +21,9 @@ class PreprocessArgs(Args):
 
 
 def split(frame: pd.DataFrame, test_size: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Training and test rows of `frame` (features, then `species`), stratified by class, drawn with `seed`.
+    """Return training and test rows of `frame` (features, then the target), stratified by class, drawn with `seed`.
 
-    Raises BadInput where a class would be missing from one of the two.
+    Raise BadInput if a class would be missing from one of the two.
     """
     try:
         train, test = train_test_split(frame, test_size=test_size, random_state=seed, stratify=frame[TARGET])

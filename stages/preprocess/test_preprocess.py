@@ -3,8 +3,8 @@ import pytest
 from pydantic import ValidationError
 from sklearn.datasets import load_iris
 
+import preprocess
 from stagekit import BadInput
-from stages.preprocess import preprocess
 
 IRIS = load_iris(as_frame=True).frame.rename(columns={"target": "species"})
 

@@ -1,17 +1,16 @@
 import json
-import logging
-from hashlib import md5
-from importlib.metadata import version as installed
+import math
 
+import numpy as np
 import pandas as pd
 import pytest
 from pydantic import ValidationError
 from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
 
+import loader
 import skops_model
-from stagekit import sha256
-from stages.train import scoring, train
-from stages.train.scoring import HeldOut
+import train
 
 SMALL = {"n_estimators": 5, "max_depth": None, "min_samples_leaf": 1, "max_features": 0.5, "seed": 1}
 
@@ -25,44 +24,69 @@ def iris() -> pd.DataFrame:
 
 @pytest.fixture
 def args(tmp_path, iris):
-    """Arguments of the stage for two files with flowers, every third for the test; a call changes some of them."""
+    """Arguments of the stage for two thirds of the flowers; a call changes some of them."""
     iris.drop(index=range(0, 150, 3)).to_csv(tmp_path / "train.csv", index=False)
-    iris.iloc[::3].to_csv(tmp_path / "test.csv", index=False)
-    paths = {"train_csv": tmp_path / "train.csv", "test_csv": tmp_path / "test.csv"}
 
     def make(folder: str = "models", **changes) -> train.TrainArgs:
-        outputs = {"model": tmp_path / folder / "model.skops", "metadata": tmp_path / folder / "model_metadata.json"}
-        return train.TrainArgs(**paths, **outputs, **(SMALL | changes))
+        names = {"model": "model.skops", "signature": "signature.json", "training": "training.csv"}
+        outputs = {argument: tmp_path / folder / name for argument, name in names.items()}
+        return train.TrainArgs(train_csv=tmp_path / "train.csv", **outputs, **(SMALL | changes))
 
     return make
 
 
-@pytest.fixture
-def unreachable(monkeypatch):
-    """The environment of a stage whose MLflow server is away."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    settings = {"experiment": "iris", "model": "iris-classifier", "gate": {}, "who": "ann"}
-    monkeypatch.setenv("REGISTRY", json.dumps(settings))
-
-
 def accuracy(model, frame: pd.DataFrame) -> float:
-    return scoring.scores(model, HeldOut.of(frame))["test_accuracy"]
+    return float((model.predict(frame.drop(columns="species")) == frame["species"]).mean())
 
 
-def test_a_forest_tells_the_flowers_apart(iris):
-    """A small forest tells at least nine of ten flowers that it has not seen."""
-    model = train.fit(iris.drop(index=range(0, 150, 3)), **SMALL)
+def test_a_forest_knows_flowers_it_has_not_seen(iris):
+    """A small forest names the species of at least nine in ten flowers that it has not seen."""
+    model, _ = train.fit(iris.drop(index=range(0, 150, 3)), **SMALL)
     assert accuracy(model, iris.iloc[::3]) >= 0.9
     assert list(model.classes_) == ["setosa", "versicolor", "virginica"]
 
 
 def test_hyperparameters_reach_the_forest(iris):
     """Each hyperparameter is the forest's, and the seed is its random state."""
-    model = train.fit(iris, n_estimators=7, max_depth=2, min_samples_leaf=3, max_features=0.25, seed=9)
+    model, _ = train.fit(iris, n_estimators=7, max_depth=2, min_samples_leaf=3, max_features=0.25, seed=9)
     wanted = {"n_estimators": 7, "max_depth": 2, "min_samples_leaf": 3, "max_features": 0.25, "random_state": 9}
     assert {name: model.get_params()[name] for name in wanted} == wanted
+
+
+@pytest.mark.parametrize("trees", [1, 7, 25])
+def test_growing_changes_nothing(tmp_path, iris, trees):
+    """A forest that is measured as it grows is the same, to the byte, as one that is fitted at once."""
+    model, _ = train.fit(iris, **(SMALL | {"n_estimators": trees}))
+    at_once = RandomForestClassifier(n_estimators=trees, max_features=0.5, random_state=1)
+    at_once.fit(iris.drop(columns="species"), iris["species"])
+    for name, forest in (("grown", model), ("at once", at_once)):
+        skops_model.save(forest, tmp_path / name)
+    assert (tmp_path / "grown").read_bytes() == (tmp_path / "at once").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("trees", "steps"),
+    [(1, [1]), (3, [1, 2, 3]), (25, [3, 5, 8, 10, 13, 15, 18, 20, 23, 25]), (100, range(10, 101, 10))],
+)
+def test_growth_is_printed_step_by_step(iris, capsys, trees, steps):
+    """A forest is measured at most ten times as it grows, last when it is whole; each is a line and a row."""
+    _, growth = train.fit(iris, **(SMALL | {"n_estimators": trees}))
+    assert list(growth) == ["step", "train_accuracy", "oob_accuracy"]
+    assert growth["step"].tolist() == list(steps)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [
+        f"::metric train_accuracy={row.train_accuracy} oob_accuracy={row.oob_accuracy} step={row.step}"
+        for row in growth.itertuples()
+    ]
+
+
+def test_growth_is_what_scikit_learn_measures(iris):
+    """The accuracies of the whole forest are scikit-learn's own: on the rows, and out of bag."""
+    _, growth = train.fit(iris, **(SMALL | {"n_estimators": 50}))
+    forest = RandomForestClassifier(n_estimators=50, max_features=0.5, random_state=1, oob_score=True)
+    forest.fit(iris.drop(columns="species"), iris["species"])
+    assert growth["train_accuracy"].iloc[-1] == pytest.approx(accuracy(forest, iris))
+    assert growth["oob_accuracy"].iloc[-1] == pytest.approx(forest.oob_score_)
 
 
 @pytest.mark.parametrize(
@@ -85,52 +109,40 @@ def test_values_out_of_range_are_refused(args, name, value):
         args(**{name: value})
 
 
-def test_the_description_tells_all_without_the_model(args, iris):
-    """The metadata hold the parameters, both accuracies, features, classes, the data's digests and the packages."""
-    options = args()
-    frames = pd.read_csv(options.train_csv), pd.read_csv(options.test_csv)
-    model = train.fit(frames[0], **options.hyperparameters())
-    assert train.describe(options, model, *frames) == {
-        "algorithm": "RandomForestClassifier",
-        "params": SMALL,
-        "metrics": scoring.scores(model, HeldOut.of(frames[1])) | {"train_accuracy": accuracy(model, frames[0])},
-        "features": iris.columns[:4].tolist(),
-        "target": "species",
-        "classes": ["setosa", "versicolor", "virginica"],
-        "data": {
-            name: {"path": str(path), "rows": rows, "sha256": sha256(path), "md5": md5(path.read_bytes()).hexdigest()}
-            for name, path, rows in (("train", options.train_csv, 100), ("test", options.test_csv, 50))
-        },
-        "packages": {name: installed(name) for name in ("numpy", "pandas", "scikit-learn", "skops")},
-    }
-
-
-def test_a_registry_that_is_away_costs_no_training(unreachable, args, caplog):
-    """Without its server the stage ends well, with the model and its metadata on disk and a warning."""
-    options = args()
-    with caplog.at_level(logging.WARNING):
-        train.main(options)
-    test = pd.read_csv(options.test_csv)
-    metadata = json.loads(options.metadata.read_text())
-    assert accuracy(skops_model.load(options.model), test) == metadata["metrics"]["test_accuracy"]
-    warnings = [record.getMessage() for record in caplog.records if "not published" in record.getMessage()]
-    assert len(warnings) == 1 and "http://127.0.0.1:9" in warnings[0] and "\n" not in warnings[0]
-
-
-def test_no_registry_at_all_costs_no_training(unreachable, args, caplog, monkeypatch):
-    """Started without the settings of a registry, the stage trains and says what is missing."""
-    monkeypatch.delenv("REGISTRY")
+def test_the_signature_names_features_and_prediction(args, iris):
+    """The signature has a column of floating-point numbers for each feature, in their order, and a string comes out."""
     options = args()
     train.main(options)
-    assert options.model.exists() and options.metadata.exists()
-    assert "REGISTRY" in caplog.text
+    signature = json.loads(options.signature.read_text())
+    inputs, outputs = (json.loads(signature[key]) for key in ("inputs", "outputs"))
+    assert inputs == [{"type": "double", "name": name, "required": True} for name in iris.columns[:4]]
+    assert outputs == [{"type": "string", "required": True}]
 
 
-def test_the_same_arguments_give_the_same_bytes(unreachable, args):
-    """Trained twice, model and metadata are the same byte by byte; another seed gives another model."""
+def test_the_loader_gives_the_model_back(args, iris):
+    """What MLflow loads by loader.py predicts a species for each row, as the model that was saved does."""
+    options = args()
+    train.main(options)
+    features = iris.drop(columns="species")
+    predicted = loader._load_pyfunc(str(options.model)).predict(features)
+    np.testing.assert_array_equal(predicted, skops_model.load(options.model).predict(features))
+    assert set(predicted) == {"setosa", "versicolor", "virginica"}
+
+
+def test_the_same_arguments_give_the_same_bytes(args):
+    """Trained twice, all files are the same byte by byte; another seed gives another model."""
     for folder, seed in (("one", 1), ("two", 1), ("three", 2)):
         train.main(args(folder, seed=seed))
-    one, two, three = (args(folder) for folder in ("one", "two", "three"))
-    assert one.model.read_bytes() == two.model.read_bytes() != three.model.read_bytes()
-    assert one.metadata.read_bytes() == two.metadata.read_bytes() != three.metadata.read_bytes()
-    assert sorted(path.name for path in one.model.parent.iterdir()) == ["model.skops", "model_metadata.json"]
+    one, two, three = (args(folder).model.parent for folder in ("one", "two", "three"))
+    files = sorted(path.name for path in one.iterdir())
+    assert files == ["model.skops", "signature.json", "training.csv"]
+    assert [(one / name).read_bytes() == (two / name).read_bytes() for name in files] == [True] * 3
+    assert (one / "model.skops").read_bytes() != (three / "model.skops").read_bytes()
+
+
+def test_numbers_have_six_decimals_at_most(args):
+    """What is written of the growth has no digit that differs from one processor to another."""
+    options = args(n_estimators=30)
+    train.main(options)
+    table = pd.read_csv(options.training)
+    assert table.equals(table.round(6)) and not math.isnan(table["oob_accuracy"].iloc[-1])

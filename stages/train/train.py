@@ -1,26 +1,28 @@
-"""Fits a random forest, scores it on the test set, and publishes it: run, version, comparison with production."""
+"""Fits a random forest on the training set, and shows how good it is as it grows."""
 
-import hashlib
-import os
-from importlib.metadata import version as installed
+import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 from sklearn.ensemble import RandomForestClassifier
 
 import skops_model
-from stagekit import Args, log, run, sha256, write_json
-from stages.train import scoring
-from stages.train.scoring import TARGET, HeldOut
+from stagekit import Args, log, log_metric, rounded, run, write_json, writing
+
+TARGET = "species"
+STEPS = 10
+"""How often a growing forest is measured."""
 
 
 class TrainArgs(Args):
     train_csv: Path
-    test_csv: Path
     model: Path
-    metadata: Path
+    signature: Path
+    training: Path
     n_estimators: Annotated[int, Field(ge=1, le=10_000)]  # trees
     max_depth: Annotated[int, Field(ge=1)] | None  # levels; None: until the leaves are pure
     min_samples_leaf: Annotated[int, Field(ge=1)]  # rows
@@ -28,63 +30,69 @@ class TrainArgs(Args):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
 
     def hyperparameters(self) -> dict[str, Any]:
-        """What changes the model, beside its data."""
+        """Return what changes the model, beside its data."""
         return self.model_dump(include={"n_estimators", "max_depth", "min_samples_leaf", "max_features", "seed"})
 
 
-def fit(frame: pd.DataFrame, *, seed: int, **hyperparameters: Any) -> RandomForestClassifier:
-    """A forest fitted on `frame` (features, then `species`); the same bytes for the same arguments."""
-    forest = RandomForestClassifier(**hyperparameters, random_state=seed)
-    return forest.fit(frame.drop(columns=TARGET), frame[TARGET])
+class Votes:
+    """What the trees of a growing forest say of each training row."""
+
+    def __init__(self, features: pd.DataFrame, truth: pd.Series) -> None:
+        self._rows = features.to_numpy(np.float32)
+        self._truth = truth.to_numpy()
+        self._trees = 0
+        self._all = np.zeros((len(truth), truth.nunique()))  # shape (rows, classes)
+        self._unseen = np.zeros_like(self._all)  # by the trees alone that were not fitted on the row
+
+    def count(self, forest: RandomForestClassifier) -> dict[str, float]:
+        """Add the votes of the trees that are new; return the step (trees so far) and both accuracies, in [0, 1]."""
+        samples = forest.estimators_samples_
+        for number in range(self._trees, len(samples)):
+            votes = forest.estimators_[number].predict_proba(self._rows)
+            self._all += votes
+            votes[samples[number]] = 0
+            self._unseen += votes
+        self._trees = len(samples)
+        accuracies = {"train_accuracy": self._all, "oob_accuracy": self._unseen}
+        return {"step": self._trees} | {name: self._accuracy(votes, forest) for name, votes in accuracies.items()}
+
+    def _accuracy(self, votes: np.ndarray, forest: RandomForestClassifier) -> float:
+        voted = votes.any(axis=1)  # a row that every tree was fitted on has no vote
+        return rounded(float((forest.classes_[votes.argmax(axis=1)] == self._truth)[voted].mean()))
 
 
-def md5(path: Path) -> str:
-    """The hash by which DVC names the file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+def fit(
+    frame: pd.DataFrame, *, n_estimators: int, seed: int, **hyperparameters: Any
+) -> tuple[RandomForestClassifier, pd.DataFrame]:
+    """Return a forest fitted on `frame` (features, then the target), and how good it was as it grew (see `Votes`).
+
+    A forest that grows is the same, to the byte, as one that is fitted at once.
+    """
+    features, truth = frame.drop(columns=TARGET), frame[TARGET]
+    forest = RandomForestClassifier(**hyperparameters, random_state=seed, warm_start=True)
+    votes, growth = Votes(features, truth), []
+    for trees in sorted({math.ceil(n_estimators * step / STEPS) for step in range(1, STEPS + 1)}):
+        forest.set_params(n_estimators=trees).fit(features, truth)
+        growth.append(votes.count(forest))
+        log_metric(**growth[-1])
+    return forest.set_params(warm_start=False), pd.DataFrame(growth)
 
 
-def describe(args: TrainArgs, model: RandomForestClassifier, train: pd.DataFrame, test: pd.DataFrame) -> dict[str, Any]:
-    """What is known of the model without running it: parameters, scores, features, classes, data digests, packages."""
-    train_accuracy = float(scoring.hits(model, HeldOut.of(train)).mean())
-    return {
-        "algorithm": type(model).__name__,
-        "params": args.hyperparameters(),
-        "metrics": scoring.scores(model, HeldOut.of(test)) | {"train_accuracy": train_accuracy},
-        "features": list(model.feature_names_in_),
-        "target": TARGET,
-        "classes": [str(name) for name in model.classes_],
-        "data": {
-            name: {"path": str(path), "rows": len(frame), "sha256": sha256(path), "md5": md5(path)}
-            for name, path, frame in (("train", args.train_csv, train), ("test", args.test_csv, test))
-        },
-        "packages": {name: installed(name) for name in ("numpy", "pandas", "scikit-learn", "skops")},
-    }
-
-
-def publish(args: TrainArgs) -> None:
-    """Publishes what is on disk. A registry that is away costs no training: that is a warning, and make publishes."""
-    # MLflow takes a second to import, and is of no use to those who only fit and test.
-    from stages.train import registry, server
-
-    try:
-        settings = server.Settings.from_environment(os.environ)
-        outcome = registry.publish(args.model, args.metadata, settings)
-    except server.RegistryError as error:
-        log.warning("warning: the model is trained, but not published: %s", error)
-    else:
-        log.info("version %s of %s -> %s: %s", outcome.version, settings.model, outcome.stage, outcome.reason)
+def signature(forest: RandomForestClassifier) -> dict[str, str]:
+    """Return what the model reads and says, in the form of MLflow's ModelSignature."""
+    inputs = [{"type": "double", "name": name, "required": True} for name in forest.feature_names_in_]
+    return {"inputs": json.dumps(inputs), "outputs": json.dumps([{"type": "string", "required": True}])}
 
 
 def main(args: TrainArgs) -> None:
-    train, test = pd.read_csv(args.train_csv), pd.read_csv(args.test_csv)
-    model = fit(train, **args.hyperparameters())
-    skops_model.save(model, args.model)
-    metadata = describe(args, model, train, test)
-    write_json(args.metadata, metadata)
-    log.info("test accuracy %.4f on %d rows -> %s", metadata["metrics"]["test_accuracy"], len(test), args.model)
-    publish(args)
+    frame = pd.read_csv(args.train_csv)
+    forest, growth = fit(frame, **args.hyperparameters())
+    skops_model.save(forest, args.model)
+    write_json(args.signature, signature(forest))
+    with writing(args.training) as part:
+        growth.to_csv(part, index=False, lineterminator="\n")
+    log.info("%d trees on %d rows -> %s", len(forest.estimators_), len(frame), args.model)
 
 
 if __name__ == "__main__":
-    run(main, TrainArgs, imports=["stages.train.registry"])
+    run(main, TrainArgs)

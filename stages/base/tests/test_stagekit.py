@@ -1,6 +1,8 @@
 import io
 import json
 import math
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -93,6 +95,14 @@ def test_wrong_arguments_are_bad_input(options, told):
     assert [part for part in told if part not in str(error.value)] == []
 
 
+@pytest.mark.parametrize(("variable", "name"), [("cake", "cake"), ("", "oven")])
+def test_the_stage_is_named_by_its_image(variable, name):
+    """Messages name the stage by the variable STAGE, which images set, or by its program's file."""
+    program = "import sys; sys.argv[0] = '/app/oven.py'; import stagekit; print(stagekit.STAGE)"
+    environ = os.environ | {"STAGE": variable, "PYTHONPATH": str(Path(stagekit.__file__).parent)}
+    assert subprocess.check_output([sys.executable, "-c", program], env=environ, text=True) == f"{name}\n"
+
+
 # --- run
 
 
@@ -179,6 +189,18 @@ def test_a_crash_stays_a_crash(monkeypatch, main, crash):
     """What is no bad input goes through with its traceback."""
     with pytest.raises(crash):
         run(monkeypatch, main, "--eggs", "3")
+
+
+# --- metrics
+
+
+def test_a_metric_is_one_line(capsys):
+    """The values of a step are a line of name=value pairs that begins with ::metric, the step last."""
+    stagekit.log_metric(step=12, loss=1 / 3, accuracy=1)
+    stagekit.log_metric(step=13, loss=1e-9, accuracy=math.nan)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"::metric loss={1 / 3} accuracy=1.0 step=12"
+    assert second == "::metric loss=1e-09 accuracy=nan step=13"
 
 
 # --- files

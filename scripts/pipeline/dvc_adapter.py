@@ -1,0 +1,324 @@
+"""All that the project uses of DVC's Python API, public or not; nothing else imports it.
+
+tests/unit/pipeline/test_dvc_adapter.py names each thing that is used, so that a DVC that lacks one fails there.
+"""
+
+import fcntl
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import dvc.stage.run
+import tqdm
+import yaml
+from dvc.exceptions import DvcException
+from dvc.lock import LockBase
+from dvc.repo import Repo
+from dvc.repo.reproduce import get_active_graph, plan_repro
+from dvc.stage import Stage
+from dvc.stage.exceptions import StageCmdFailedError
+from dvc.utils.serialize import dump_yaml
+from dvc_data.hashfile.db import HashFileDB
+from dvc_objects.errors import ObjectDBError
+from dvc_objects.fs.errors import AuthError, ConfigError
+
+from scripts.project import UserError, load_yaml
+
+tqdm.tqdm.monitor_interval = 0  # DVC's bars would start a thread, and a process that forks must have none
+RUN_CACHE = "runs"
+"""The folder of DVC's cache that holds the run-cache: runs/<key's first two>/<key>/<value>, a YAML file each."""
+
+FAULTS = (DvcException, OSError, ObjectDBError, AuthError, ConfigError)
+"""What DVC raises if a remote or the repository fails, beside what the remote's own client raises."""
+
+__all__ = ["DvcException", "HashFileDB", "Repo", "Stage"]
+
+
+@contextmanager
+def errors() -> Iterator[None]:
+    """Turn what DVC raises for a pipeline that it cannot use into UserError."""
+    try:
+        yield
+    except DvcException as error:
+        if "dvc.lock" in str(error):
+            raise UserError(
+                "dvc.lock is damaged, or a merge left it with conflicts; expected what a run wrote: take one side, or "
+                "delete it, and run again"
+            ) from None
+        raise UserError(f"DVC cannot use this pipeline: {' '.join(str(error).split()).rstrip('.')}") from None
+
+
+def repository(root: Path) -> Repo:
+    """Open the DVC repository at `root`, which waits for DVC's lock rather than giving up; to be used with `with`."""
+    return Repo(str(root), _wait_for_lock=True)
+
+
+# --- what is to be run
+
+
+class Plan(NamedTuple):
+    """Stages by name, each after all that it needs; `needs` are the names of the stages that one waits for."""
+
+    stages: Mapping[str, Stage]
+    needs: Mapping[str, Sequence[str]]
+
+
+def plan(repo: Repo, targets: Sequence[str]) -> Plan:
+    """Return the stages that `targets` (none: all) consist of. Raise UserError for an unknown one."""
+    graph = get_active_graph(repo.index.graph)
+    by_name = {stage.addressing: stage for stage in graph}
+    for name in targets:
+        if name not in by_name:
+            raise UserError(f"there is no stage {name}; expected one of {', '.join(by_name)}: correct the name")
+    stages = plan_repro(graph, [by_name[name] for name in targets] or list(graph))
+    return Plan(
+        {stage.addressing: stage for stage in stages},
+        {stage.addressing: [need.addressing for need in graph.successors(stage)] for stage in stages},
+    )
+
+
+def changed(repo: Repo, planned: Plan) -> Plan:
+    """Return the part of `planned` that has changed, or that waits for something that has."""
+    found: dict[str, Stage] = {}
+    with repo.lock:
+        for name, stage in planned.stages.items():
+            if any(need in found for need in planned.needs[name]) or stage.changed():
+                found[name] = stage
+    return Plan(found, {name: [need for need in planned.needs[name] if need in found] for name in found})
+
+
+def must_run(repo: Repo, stage: Stage, cached: set[tuple[str, ...]]) -> bool:
+    """Return whether DVC has no outputs of the stage's command: neither by dvc.lock nor in the run-cache.
+
+    `cached` is what `cached_commands` returned.
+    """
+    if not stage.cmd_changed and stage.outs_cached():
+        return False
+    return command_of(stage) not in cached
+
+
+def command_of(stage: Stage) -> tuple[str, ...]:
+    """Return the commands of a stage, with its parameters filled in."""
+    return (stage.cmd,) if isinstance(stage.cmd, str) else tuple(stage.cmd or ())
+
+
+def cached_commands(repo: Repo) -> set[tuple[str, ...]]:
+    """Return the commands whose outputs are in the run-cache."""
+    entries = Path(repo.cache.legacy.path, RUN_CACHE).glob("*/*/*")
+    return {command for entry in entries if (command := _command_in(entry))}
+
+
+def _command_in(entry: Path) -> tuple[str, ...]:
+    """Return the commands of an entry of the run-cache; none if it is damaged, which DVC then deletes."""
+    try:
+        command = load_yaml(entry.read_bytes())["cmd"]
+    except (yaml.YAMLError, ValueError, KeyError, TypeError):
+        return ()
+    commands = [command] if isinstance(command, str) else command
+    is_whole = isinstance(commands, list) and all(isinstance(each, str) for each in commands)
+    return tuple(commands) if is_whole else ()
+
+
+def arguments(section: Mapping[str, Any]) -> str:
+    """Return a section of params.yaml as DVC unpacks it in a command: `${train}` -> `--seed 1 ...`."""
+    from dvc.parsing.interpolate import to_str
+
+    return to_str(dict(section), {"bool": "boolean_optional"})  # as .dvc/config has it
+
+
+# --- one stage, reproduced
+
+
+class _Queue(LockBase):
+    """DVC's lock of the repository, for which the processes of a run queue up.
+
+    DVC looks again after half a second if the lock is taken, so of eight stages the last one would begin 4 s late.
+    """
+
+    def __init__(self, lock: LockBase) -> None:
+        super().__init__(lock.lockfile)
+        self._lock = lock
+        self._queue = os.open(f"{lock.lockfile}.queue", os.O_RDWR | os.O_CREAT, 0o644)
+
+    def lock(self) -> None:
+        fcntl.flock(self._queue, fcntl.LOCK_EX)  # the kernel drops it with its holder, however that ends
+        self._lock.lock()
+
+    def unlock(self) -> None:
+        if self.is_locked:  # not if an interrupt ended the wait for it
+            self._lock.unlock()
+        fcntl.flock(self._queue, fcntl.LOCK_UN)
+
+    @property
+    def is_locked(self) -> bool:
+        return self._lock.is_locked
+
+    def __enter__(self) -> None:
+        self.lock()
+
+    def __exit__(self, *error: object) -> None:
+        self.unlock()
+
+
+RunCommand = Callable[[Callable[[], None]], None]
+"""Runs a stage's command; is given DVC's own way to do so."""
+
+
+def reproduce(stage: Stage, run_command: RunCommand, *, kept: Callable[[], object]) -> bool:
+    """Do what `dvc repro --single-item` does, without reading all of dvc.yaml again; return whether anything changed.
+
+    To be called once, in a process that does nothing else. `run_command` is called if, and only if, DVC is about to
+    run the stage's command; `kept` when dvc.lock has been written, while no other process of the run writes it.
+    """
+    by_dvc = dvc.stage.run.cmd_run
+
+    def hook(stage: Stage, **options: Any) -> None:
+        run_command(lambda: by_dvc(stage, **options))
+
+    dvc.stage.run.cmd_run = hook
+    stage.repo.lock = _Queue(stage.repo.lock)
+    with stage.repo.lock, stage.repo.scm_context(quiet=True):
+        if not stage.reproduce():
+            return False
+        stage.dump(update_pipeline=False)
+        kept()
+    return True
+
+
+def failed(stage: Stage, code: int) -> DvcException:
+    """Return what DVC raises for a stage's last command that ended with `code`."""
+    return StageCmdFailedError(command_of(stage)[-1], code)
+
+
+def process_options(stage: Stage) -> dict[str, Any]:
+    """Return the options of `subprocess.Popen` with which DVC runs a stage's command."""
+    return dvc.stage.run.prepare_kwargs(stage)
+
+
+def only_warnings() -> None:
+    """Keep DVC from printing what it would do next, and commands, which are in dvc.yaml."""
+    logging.getLogger("dvc").setLevel(logging.WARNING)
+
+
+def write_lock(path: Path, lock: Mapping[str, Any]) -> None:
+    """Write a dvc.lock as DVC would."""
+    dump_yaml(path, lock)
+
+
+# --- outputs
+
+
+def delete_outputs(repo: Repo) -> Iterator[str]:
+    """Delete what the stages made in the working tree; yield each path.
+
+    A stage without a command is what `dvc add` made of the user's own data, which stays.
+    """
+    for stage in repo.index.stages:
+        for out in stage.outs if stage.cmd else []:
+            if out.exists:
+                out.remove()
+                yield str(out)
+
+
+# --- cache and remote
+
+
+def config(folder: Path) -> Mapping[str, Any]:
+    """Return what DVC reads from the config files in a folder like `.dvc`."""
+    from dvc.config import Config
+
+    return Config(dvc_dir=str(folder), validate=True)
+
+
+def push(repo: Repo) -> int:
+    """Send data and run-cache to the default remote; return how many files were sent."""
+    return repo.push(run_cache=True)
+
+
+def pull(repo: Repo) -> int:
+    """Fetch data and run-cache from the default remote, and check the data out; return how many files were fetched.
+
+    What was never pushed is left out.
+    """
+    return repo.pull(run_cache=True, allow_missing=True)["stats"]["fetched"]
+
+
+def remote_of(repo: Repo) -> HashFileDB:
+    """Return DVC's default remote."""
+    return repo.cloud.get_remote_odb()
+
+
+def cache_of(repo: Repo) -> HashFileDB:
+    """Return DVC's cache in the clone."""
+    return repo.cache.local
+
+
+def output_hashes(repo: Repo) -> set[str]:
+    """Return the hashes of all outputs that dvc.lock and .dvc files name."""
+    return {out.hash_info.value for out in repo.index.outs if out.hash_info}
+
+
+def size_of(odb: HashFileDB, oid: str) -> int | None:
+    """Return the size in bytes of the object `oid`; None if it is not there."""
+    try:
+        return odb.fs.size(odb.oid_to_path(oid))
+    except FileNotFoundError:
+        return None
+
+
+def forget_listings(odb: HashFileDB) -> None:
+    """Make a remote ask again for what it has listed before."""
+    odb.fs.fs.invalidate_cache()
+
+
+def path_of(odb: HashFileDB, oid: str) -> str:
+    """Return where a cache has, or would have, the object `oid`."""
+    return odb.oid_to_path(oid)
+
+
+def address_of(odb: HashFileDB, oid: str) -> str | None:
+    """Return the address of the object `oid` in a remote; None if it is not there."""
+    return odb.fs.unstrip_protocol(odb.oid_to_path(oid)) if odb.exists(oid) else None
+
+
+def md5(path: Path) -> str:
+    """Return the hash by which dvc.lock names a file or, ending in `.dir`, a folder."""
+    from dvc_data.hashfile.hash import file_md5
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_data.hashfile.tree import Tree
+
+    if not path.is_dir():
+        return file_md5(str(path))
+    tree = Tree()
+    for file in path.rglob("*"):
+        if file.is_file():
+            tree.add(file.relative_to(path).parts, None, HashInfo("md5", md5(file)))
+    tree.digest()
+    return tree.hash_info.value
+
+
+def protocol(odb: HashFileDB) -> str:
+    """Return how a remote is reached: `local`, `s3`, `http`..."""
+    return odb.fs.protocol
+
+
+def url_of(odb: HashFileDB) -> str:
+    """Return where a remote is, without DVC's own folders in it."""
+    return odb.fs.unstrip_protocol(odb.path).removesuffix("/files/md5")
+
+
+def list_s3(odb: HashFileDB) -> dict[str, Any]:
+    """Return the first entry of a listing of an S3 remote, as the server words it."""
+    bucket, _, prefix = odb.path.partition("/")
+    return odb.fs.fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
+
+
+def handle_logs(handler: logging.Handler) -> None:
+    """Give `handler`, and nobody else, what DVC logs."""
+    for name in ("dvc", "dvc_data", "dvc_objects"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False

@@ -1,0 +1,258 @@
+"""The one description of a stage, of a model and of the pipeline they form; dvc.yaml is one view of it."""
+
+import graphlib
+import os
+import re
+import shlex
+import textwrap
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+import yaml
+
+from scripts.project import UserError
+from scripts.registry.gate import Gate
+
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+"""What a stage with a network needs behind a proxy; Docker passes on those that are set."""
+NETWORKS = {"none": "none", "internet": "bridge", "mlflow": '"$MLFLOW_NETWORK"'}
+WORK = "/work"
+"""Where a stage's container has its files."""
+Files = Mapping[str, str]
+
+
+class Mount(NamedTuple):
+    """A bind mount: `source` is below the project, `target` below /work; both relative, empty for the top itself."""
+
+    source: str
+    target: str
+    readonly: bool
+
+    def __str__(self) -> str:
+        source, target = f"$PWD/{self.source}".rstrip("/"), f"{WORK}/{self.target}".rstrip("/")
+        return f'--mount "type=bind,src={source},dst={target}{",readonly" if self.readonly else ""}"'
+
+
+class _Literal(str):
+    """Text that YAML shows as a block, so that a command can be copied out of dvc.yaml."""
+
+
+class _Dumper(yaml.SafeDumper):
+    pass
+
+
+_Dumper.add_representer(_Literal, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, "|"))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage: its image, the files it reads and writes by argument, its parameters, and what else it may reach."""
+
+    name: str
+    image: str
+    inputs: Files = field(default_factory=dict)
+    outputs: Files = field(default_factory=dict)
+    metrics: Files = field(default_factory=dict)
+    plots: Files = field(default_factory=dict)
+    network: str = "none"
+    env: Sequence[str] = ()
+    section: Mapping[str, Any] | None = None  # of params.yaml
+
+    @property
+    def made(self) -> dict[str, Files]:
+        """The files that the stage writes, by DVC's word for their kind."""
+        return {"outs": self.outputs, "metrics": self.metrics, "plots": self.plots}
+
+    @cached_property
+    def written(self) -> dict[str, str]:
+        """The files that the stage writes, by argument."""
+        return {argument: path for files in self.made.values() for argument, path in files.items()}
+
+    @cached_property
+    def folder(self) -> str:
+        """The folder below which all outputs lie; empty if there is none."""
+        return os.path.commonpath([str(PurePosixPath(path).parent) for path in self.written.values()])
+
+    @property
+    def prefix(self) -> str:
+        """How the names of the stage's limits begin: `my-stage` -> `MY_STAGE`."""
+        return prefix(self.name)
+
+    @property
+    def mounts(self) -> list[Mount]:
+        """The files that the container sees: the inputs, read-only, and the output folder."""
+        return [*(Mount(path, path, True) for path in self.inputs.values()), Mount(self.folder, self.folder, False)]
+
+    def check(self) -> None:
+        """Raise UserError if the block cannot work as it stands."""
+        if self.network not in NETWORKS:
+            raise UserError(f"the network is {self.network!r}; expected one of {', '.join(NETWORKS)}")
+        if isinstance(self.env, str | Mapping) or not all(re.fullmatch(r"[A-Z][A-Z0-9_]*", e) for e in self.env):
+            raise UserError('env holds more than names; expected a list like ["TOKEN"]: values stay in the environment')
+        groups = [self.inputs, *self.made.values()]
+        if not all(isinstance(files, Mapping) for files in groups):
+            raise UserError('a list of files was found; expected {"argument": "path"}')
+        arguments = [argument for files in groups for argument in files]
+        if twice := {argument for argument in arguments if arguments.count(argument) > 1}:
+            raise UserError(f"the argument {twice.pop()} stands for two files; rename one")
+        for path in [*self.inputs.values(), *self.written.values()]:
+            check_path(path)
+        if not self.written:
+            raise UserError("the stage writes nothing; expected at least one of outputs, metrics, plots")
+        if not self.folder:
+            raise UserError(f"the stage writes to several folders ({', '.join(self.written.values())}); expected one")
+
+    def docker_run(
+        self,
+        mounts: Sequence[Mount],
+        *,
+        parameters: str,
+        options: str = "",
+        network: str | None = None,
+        env: Sequence[str] | None = None,
+    ) -> str:
+        """Return the `docker run` of the stage with these mounts, as a shell command of several lines.
+
+        `parameters` are the words of the stage's section. The container may do nothing that a plain program need not
+        do. Limits and networks come from the environment, so that changing them reruns nothing.
+        """
+        network, env = network or self.network, self.env if env is None else env
+        files = {**self.inputs, **self.written}
+        lines = [
+            f"docker run {options} --rm --init --pull never".replace("  ", " "),
+            f'--label "pipeline.clone=$CLONE" --label pipeline.stage={self.name}',
+            '--user "$STAGE_USER" --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges',
+            f'--memory "${self.prefix}_MEMORY" --cpus "${self.prefix}_CPUS" --pids-limit "${self.prefix}_PIDS" '
+            f"--network {NETWORKS[network]}",
+            " ".join(f"--env {variable}" for variable in env),
+            " ".join(f"--env {variable}" for variable in PROXIES) if network != "none" else "",
+            *map(str, mounts),
+            self.image,
+            *(f"--{argument} {shlex.quote(path)}" for argument, path in files.items()),
+            parameters,
+        ]
+        return " \\\n  ".join(filter(None, lines))
+
+    def in_time(self, docker_run: str) -> str:
+        """Return the command that ends after the stage's time limit.
+
+        A client that is told to end stops its container; one that must be killed leaves it to the run.
+        """
+        return f'timeout --foreground --kill-after 10 "${self.prefix}_TIMEOUT" \\\n  {docker_run}'
+
+    def command(self) -> str:
+        """Return the command of dvc.yaml, as a person would type it; DVC fills in the parameters."""
+        parameters = "" if self.section is None else f"${{{self.name}}}"
+        return self.in_time(self.docker_run(self.mounts, parameters=parameters))
+
+    def as_yaml(self) -> str:
+        """Return the block of dvc.yaml, indented to stand below `stages:`."""
+        block: dict[str, Any] = {"cmd": [f"mkdir -p {shlex.quote(self.folder)}", _Literal(self.command())]}
+        if self.inputs:
+            block["deps"] = list(self.inputs.values())
+        if self.section is not None:
+            block["params"] = [self.name]
+        block |= {kind: list(files.values()) for kind, files in self.made.items() if files}
+        return _yaml_below({self.name: block})
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model: a file or folder that one stage (`maker`) writes and another one (`scorer`) measures."""
+
+    name: str  # in the registry
+    file: str
+    metrics: str  # JSON of the scorer
+    maker: str
+    scorer: str
+    experiment: str
+    gate: Gate
+    rows: str | None = None  # CSV of the scorer: a row an example, with a column `score`
+    loader: str | None = None  # Python file with _load_pyfunc(path)
+    signature: str | None = None  # JSON of the maker, in MLflow's form
+
+    def as_yaml(self) -> str:
+        """Return the entry of dvc.yaml, indented to stand below `artifacts:`."""
+        return _yaml_below({self.name: {"path": self.file, "type": "model"}})
+
+
+def _yaml_below(entry: Mapping[str, Any]) -> str:
+    text = yaml.dump(entry, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True)
+    return textwrap.indent(text, "  ").rstrip()
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The stages and models of the template, in its order, with the text of dvc.yaml.
+
+    `plots` is dvc.yaml's own top-level section.
+    """
+
+    text: str
+    stages: Mapping[str, Stage]
+    models: Sequence[Model] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+    plots: Sequence[Any] = ()
+
+    @cached_property
+    def _needs(self) -> dict[str, list[str]]:
+        """The stages that each one waits for: they write a file it reads, something below it, or a folder around it."""
+        made, around = defaultdict(list), defaultdict(list)
+        for stage in self.stages.values():
+            for path in stage.written.values():
+                made[PurePosixPath(path)].append(stage.name)
+                for folder in PurePosixPath(path).parents:
+                    around[folder].append(stage.name)
+        found = {}
+        for stage in self.stages.values():
+            makers: list[str] = []
+            for path in map(PurePosixPath, stage.inputs.values()):
+                makers += [name for place in (path, *path.parents) for name in made.get(place, [])]
+                makers += around.get(path, [])
+            found[stage.name] = list(dict.fromkeys(makers))
+        return found
+
+    def needs(self, name: str) -> list[str]:
+        """Return the stages whose files the stage reads."""
+        return self._needs[name]
+
+    def leading_to(self, name: str) -> list[str]:
+        """Return the stage and all that it depends on, in the order of the template."""
+        found, left = set(), [name]
+        while left:
+            stage = left.pop()
+            if stage not in found:
+                found.add(stage)
+                left += self.needs(stage)
+        return [stage for stage in self.stages if stage in found]
+
+    def check_order(self) -> None:
+        """Raise UserError if stages wait for each other's outputs, so that none could begin."""
+        try:
+            graphlib.TopologicalSorter(self._needs).prepare()
+        except graphlib.CycleError as error:
+            circle = " -> ".join(error.args[1])
+            raise UserError(f"the stages {circle} wait for each other; expected no circle: change an input") from None
+
+
+def prefix(stage: str) -> str:
+    """Return how the names of a stage's limits begin: `my-stage` -> `MY_STAGE`."""
+    return stage.upper().replace("-", "_")
+
+
+def check_path(path: object) -> None:
+    """Raise UserError if `path` is not one like folder/file inside the clone."""
+    parts = PurePosixPath(str(path)).parts  # str: an unknown name of the template says so here
+    if not isinstance(path, str) or path.startswith("/") or ".." in parts or len(parts) < 2 or path != "/".join(parts):
+        found = False
+    else:
+        found = re.fullmatch(r"[\w./ +=@-]+", path)
+    if not found:
+        raise UserError(
+            f"the path is {path!r}; expected one like folder/file inside the clone, of letters, digits, spaces and "
+            "._+=@-"
+        )

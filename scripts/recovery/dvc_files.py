@@ -1,0 +1,146 @@
+"""DVC's own files after a kill: its list of locks, dvc.lock, and what is damaged in its cache."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from scripts.project import PROJECT, Project, atomic_write, load_yaml
+from scripts.recovery.report import say
+
+FILE = re.compile(r"\bmd5: ([0-9a-f]{32})\n +size: (\d+)\n")
+FOLDER = re.compile(r"\bmd5: ([0-9a-f]{32}\.dir)\n +size: (\d+)\n")
+"""An output as dvc.lock and the run-cache name it: a file, and a folder with the size of all its files."""
+
+
+# --- locks
+
+
+def clear_locks(project: Project) -> None:
+    """Delete DVC's list of who reads and writes what if it names anybody: its processes have ended."""
+    if locks_are_held(project):
+        project.rwlock.unlink()
+        say("cleared the locks of an interrupted DVC")
+
+
+def locks_are_held(project: Project = PROJECT) -> bool:
+    """Return True if DVC's list of locks has any holder, alive or dead."""
+    path = project.rwlock
+    return path.exists() and not is_idle(path.read_text(errors="replace"))
+
+
+def is_idle(rwlock: str) -> bool:
+    """Return True if DVC's list has no holder. Half a list counts as held."""
+    try:
+        return not any(json.loads(rwlock).values())
+    except (ValueError, AttributeError):
+        return False
+
+
+# --- dvc.lock
+
+
+def is_whole(lock: str) -> bool:
+    """Return True if nothing is missing from a dvc.lock, as far as can be seen: every stage has its outputs, and the
+    last one ends with a line break."""
+    try:
+        stages = load_yaml(lock)["stages"]
+        files = [file for stage in stages.values() for file in stage["outs"]]  # the last that DVC writes of a stage
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return False
+    return lock.endswith("\n") and all("path" in file and "size" in file for file in files)
+
+
+def keep_dvc_lock(project: Project = PROJECT) -> bool:
+    """Copy dvc.lock to .local/dvc.lock if it is whole; return whether it is. To be called after each stage."""
+    try:
+        text = project.dvc_lock.read_text()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return False
+    if not is_whole(text):
+        return False
+    atomic_write(project.kept_lock, text)
+    return True
+
+
+def restore_dvc_lock(project: Project, *, ended_well: bool) -> None:
+    """Replace a dvc.lock that was cut off by the copy that was kept. Merge conflicts are left to the user."""
+    path = project.dvc_lock
+    if keep_dvc_lock(project) or not path.exists() or b"<<<<<<< " in path.read_bytes():
+        return
+    if project.kept_lock.exists():
+        atomic_write(path, project.kept_lock.read_bytes())
+        say("restored dvc.lock, which was cut off, from the copy that was kept")
+    elif not ended_well:
+        path.unlink()
+        say("deleted dvc.lock, which was cut off when the first stage ended")
+
+
+# --- the cache
+
+
+def remove_damaged_files(project: Project) -> None:
+    """Delete from DVC's cache the files whose size differs from that in dvc.lock or in the run-cache.
+
+    DVC trusts whatever is there; what is gone it makes again.
+    """
+    for digest, size in sizes(project, FILE):
+        path = cached(project, digest)
+        if path.exists() and path.stat().st_size != size:
+            _remove(project, path)
+
+
+def remove_damaged_folders(project: Project) -> None:
+    """Delete from DVC's cache the damaged files of folders, and lists of a folder's files that cannot be read.
+
+    Files are hashed only if together they do not have the folder's size.
+    """
+    for digest, size in sizes(project, FOLDER):
+        path = cached(project, digest)
+        if not path.exists():
+            continue
+        try:
+            files = [entry["md5"] for entry in json.loads(path.read_bytes())]
+        except (ValueError, KeyError, TypeError):
+            _remove(project, path)
+            continue
+        present = [md5 for md5 in files if cached(project, md5).exists()]
+        if sum(cached(project, md5).stat().st_size for md5 in present) == size:
+            continue
+        for md5 in set(present):
+            if _md5(cached(project, md5)) != md5:
+                _remove(project, cached(project, md5))
+
+
+def remove_empty_entries(project: Project) -> None:
+    """Delete the folders of the run-cache that were made and never filled: DVC fails on them (TypeError)."""
+    for folder in (project.cache / "runs").glob("*/*"):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+            say("removed an empty entry of the run-cache")
+
+
+def sizes(project: Project, kind: re.Pattern[str] = FILE) -> Iterator[tuple[str, int]]:
+    """Return MD5 and size of each file (or folder) that dvc.lock or an entry of the run-cache names."""
+    for path in [project.dvc_lock, *(project.cache / "runs").glob("*/*/*")]:
+        if path.exists():
+            found = kind.findall(path.read_text(errors="replace"))
+            yield from ((digest, int(size)) for digest, size in found)
+
+
+def cached(project: Project, digest: str) -> Path:
+    """Return where DVC's cache has the file of that MD5."""
+    return project.cache / "files" / "md5" / digest[:2] / digest[2:]
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _remove(project: Project, path: Path) -> None:
+    path.unlink()
+    say(f"removed a damaged file from DVC's cache ({path.relative_to(project.root)})")

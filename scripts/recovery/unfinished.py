@@ -1,0 +1,55 @@
+"""Files that were being written, and folders that were being worked in, when a run was killed."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from scripts.project import Project, UserError, load_yaml
+from scripts.recovery.report import say
+
+
+def remove_work_folders(project: Project) -> None:
+    """Delete what was given to containers that started early or measured a model, and what was being published.
+
+    Raise UserError if that is not possible.
+    """
+    for folder in (project.prestart, project.score, project.publish):
+        if folder.exists():
+            remove_tree(folder)
+            say(f"deleted {folder.relative_to(project.root)}, in which an interrupted run had worked")
+
+
+def remove_tree(folder: Path) -> None:
+    """Delete a folder, whatever modes a stage gave to what is in it. Raise UserError if that is not possible."""
+    for parent, names, _ in os.walk(folder):
+        for path in (Path(parent, name) for name in names):
+            if not path.is_symlink():
+                path.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        raise UserError(f"{folder} cannot be deleted; expected files of the clone's owner: delete it as their owner")
+
+
+def remove_half_written(project: Project) -> None:
+    """Delete the temporary files of ours, of the stages and of DVC, which are renamed once they are whole."""
+    folders = {path.parent for path in outputs(project)}
+    folders |= {project.root, project.local, project.mlflow, project.dvc_config_local.parent}
+    ours = [part for folder in folders for part in folder.glob(".*.part")]
+    for part in [*ours, *project.cache.rglob("*.tmp")]:
+        part.unlink(missing_ok=True)
+        say(f"deleted {part.relative_to(project.root)}, which was half written")
+
+
+def outputs(project: Project) -> Iterator[Path]:
+    """Return the outputs of the stages in dvc.yaml; none from where it cannot be read, since it may be cut off."""
+    try:
+        stages = load_yaml(project.dvc_yaml.read_text())["stages"]
+        for stage in stages.values():
+            for output in (output for kind in ("outs", "metrics", "plots") for output in stage.get(kind, [])):
+                # DVC also takes a mapping of a path to its options.
+                yield from (project.root / path for path in ([output] if isinstance(output, str) else output))
+    except (FileNotFoundError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return

@@ -1,0 +1,147 @@
+"""What a model is made of beside its data: the commit, what is not committed, and its part of dvc.lock."""
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from scripts.pipeline import images
+from scripts.pipeline.stage import Model, Pipeline
+from scripts.pipeline.template import TEMPLATE
+from scripts.project import PROJECT, Project, UserError, load_yaml
+
+PATCH = "uncommitted.patch"
+LOCK = "dvc.lock"
+NO_COMMIT = "none"
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+"""What git calls a tree without files."""
+TEXT = "surrogateescape"
+"""How bytes that are no UTF-8 survive as text."""
+
+
+class Snapshot(NamedTuple):
+    """What a run is about to use, taken first, since people edit and commit during a run.
+
+    `files` are artifacts below pipeline/: dvc.yaml, params.yaml, images.json, and the patch if there is one.
+    """
+
+    commit: str
+    files: Mapping[str, bytes]
+
+    @property
+    def dirty(self) -> bool:
+        return PATCH in self.files
+
+
+def snapshot(pipeline: Pipeline, project: Project = PROJECT) -> Snapshot:
+    """Return what a run of `pipeline` uses. Raise UserError if git cannot say."""
+    commit = head(project)
+    tags = {images.BASE: images.load(project.stages)[images.BASE].tag}
+    tags |= {stage.name: stage.image for stage in pipeline.stages.values()}
+    files = {
+        "dvc.yaml": pipeline.text.encode(),
+        "params.yaml": project.params.read_bytes(),
+        "images.json": (json.dumps(tags, indent=2) + "\n").encode(),
+    }
+    if patch := uncommitted(commit, project):
+        files[PATCH] = patch
+    return Snapshot(commit, files)
+
+
+def head(project: Project = PROJECT) -> str:
+    """Return the commit that is checked out; NO_COMMIT in a repository that has none yet."""
+    return git("rev-parse", "--verify", "--quiet", "HEAD", project=project, may_fail=True).strip() or NO_COMMIT
+
+
+def uncommitted(commit: str, project: Project = PROJECT) -> bytes:
+    """Return the patch, for `git apply`, that makes `commit` into the code that runs; empty if they are the same.
+
+    It holds the changes of tracked files, and the new files below stages/ and scripts/ that git does not ignore: what
+    else lies in the clone (a copy of .env, data, a token) must not travel to a server, nor what somebody typed into
+    .env.example. dvc.yaml and dvc.lock, which a run writes, are artifacts of their own. Raise UserError if git cannot
+    say.
+    """
+    before = EMPTY_TREE if commit == NO_COMMIT else commit
+    objects = git("rev-parse", "--path-format=absolute", "--git-path", "objects", project=project).strip()
+    with tempfile.TemporaryDirectory() as temporary:
+        # An index and an object store of its own: the user's stay as they are.
+        aside = {
+            "GIT_INDEX_FILE": str(Path(temporary, "index")),
+            "GIT_OBJECT_DIRECTORY": temporary,
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": objects,
+        }
+        git("read-tree", before, project=project, **aside)
+        git("add", "--update", project=project, **aside)
+        code = [name for name in ("stages", "scripts", TEMPLATE) if (project.root / name).exists()]
+        git("add", "--", *code, project=project, **aside)
+        names = ("dvc.yaml", LOCK, ".env.example")
+        left_out = [f":(exclude){name}" for name in names]
+        return _git(["diff", "--cached", *WHOLE, before, "--", ".", *left_out], project, aside)
+
+
+PLAIN = (
+    "-c", "core.fsmonitor=false", "-c", "core.safecrlf=false", "-c", "core.hooksPath=/dev/null",
+    "-c", "diff.suppressBlankEmpty=false", "-c", "diff.interHunkContext=0",
+)  # fmt: skip
+WHOLE = (
+    "--binary", "--full-index", "--no-color", "-U3", "--no-ext-diff", "--no-textconv", "--no-renames", "--no-relative",
+    "--submodule=short", "-O/dev/null", "--src-prefix=a/", "--dst-prefix=b/",
+)  # fmt: skip
+"""What a person may have set for their own eyes (color.ui=always, diff.noprefix ...) makes a patch that git refuses."""
+
+
+def git(*arguments: str, project: Project = PROJECT, may_fail: bool = False, **environ: str) -> str:
+    """Return what `git ARGUMENTS` prints in the project. Raise UserError with git's words if it fails."""
+    return _git(arguments, project, environ, may_fail=may_fail).decode("utf-8", TEXT)
+
+
+def _git(
+    arguments: list[str] | tuple[str, ...], project: Project, environ: Mapping[str, str], *, may_fail: bool = False
+) -> bytes:
+    inherited = {
+        name: value for name, value in os.environ.items() if name not in ("GIT_DIFF_OPTS", "GIT_EXTERNAL_DIFF")
+    }
+    command = ["git", "-C", str(project.root), *PLAIN, *arguments]
+    done = subprocess.run(command, env={**inherited, **environ}, capture_output=True)
+    if done.returncode and not may_fail:
+        said = " ".join(done.stderr.decode("utf-8", "replace").split())
+        raise UserError(
+            f"'git {' '.join(arguments)[:80]}' failed: {said[:300]}; expected a whole repository, in which git can say "
+            "what is not committed: mend it and run again"
+        )
+    return done.stdout
+
+
+# --- dvc.lock
+
+
+def lock_of(pipeline: Pipeline, model: Model, project: Project = PROJECT) -> bytes:
+    """Return the part of dvc.lock that belongs to a model, its scorer and all that leads to it, as YAML.
+
+    The same for the same entries, whatever else dvc.lock holds. Raise UserError if one is missing.
+    """
+    stages = read_lock(project)
+    names = pipeline.leading_to(model.scorer)
+    if missing := [name for name in names if name not in stages]:
+        raise UserError(
+            f"dvc.lock has no entry of {missing[0]}, which {model.name} needs; expected one: 'make run' writes it"
+        )
+    part = {"schema": "2.0", "stages": {name: stages[name] for name in names}}
+    return yaml.safe_dump(part, sort_keys=False, allow_unicode=True, width=120).encode()
+
+
+def read_lock(project: Project = PROJECT) -> dict[str, Any]:
+    """Return the entries of dvc.lock, as they were when it last was whole; none if there is no dvc.lock."""
+    if not project.dvc_lock.exists():
+        return {}
+    # DVC writes dvc.lock in place, maybe at this moment; the copy is written in one step.
+    path = project.kept_lock if project.kept_lock.exists() else project.dvc_lock
+    try:
+        return dict(load_yaml(path.read_bytes())["stages"])
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError):
+        raise UserError(f"{path.name} is damaged; expected what a run wrote: delete it, and run again") from None
