@@ -1,22 +1,54 @@
-"""Clones on the real engine: what the slow tests work on."""
+"""Clones on the real engine: what the slow tests work on.
 
+They hold the small project of tests/project/ in place of the stages that are in the repository, so that these tests
+pass in a fork whose stages are others.
+"""
+
+import functools
 import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from docker import DockerClient
+from docker.errors import NotFound
 
+from scripts.pipeline import template
 from scripts.project import ROOT
 
 pytest.register_assert_rewrite("tests.killing")
 
 Make = subprocess.CompletedProcess[str]
+
+# What is in tests/project/.
+STAGES = ("ingest", "preprocess", "train", "evaluate")
+OUTPUTS = (
+    "data/raw/iris.csv",
+    "data/processed/train.csv",
+    "data/processed/test.csv",
+    "models/model.json",
+    "models/signature.json",
+    "models/training.csv",
+    "metrics/metrics.json",
+    "metrics/rows.csv",
+    "metrics/confusion.csv",
+    "metrics/roc.csv",
+    "metrics/importance.csv",
+)
+ALL = f"ran {', '.join(STAGES)}"
+NOTHING = "nothing to run, all stages are up to date"
+"""What `stages_line` gives of a run from nothing, and of one in which nothing has changed."""
 
 
 @dataclass(frozen=True)
@@ -73,18 +105,26 @@ class Clone:
         """Puts every tracked file back as it was committed."""
         self.git("checkout", "--quiet", ".")
 
+    def changes(self) -> list[str]:
+        """Return the files that differ from what is committed or staged, and those that git does not know."""
+        return self.git("ls-files", "--modified", "--deleted", "--others", "--exclude-standard").splitlines()
+
+    def stages(self) -> dict[str, Any]:
+        """Return the stages of dvc.yaml, by name."""
+        return yaml.safe_load((self.path / "dvc.yaml").read_text())["stages"]
+
     def python(self, code: str) -> str:
         """What a Python program prints that runs in this clone's runner, on its network."""
         return self.make("shell", stdin=f"python - <<'END'\n{code}\nEND\n").stdout.partition("'exit'\n")[2]
 
-    def registry(self) -> list[dict]:
-        """The versions of iris-classifier, the oldest first: version, stage, aliases, tags, run_id."""
+    def registry(self, model: str = "iris-classifier") -> list[dict]:
+        """Return the versions of a model, the oldest first: version, stage, aliases, tags, run_id."""
         printed = self.python(
             "import json\n"
             "from mlflow import MlflowClient\n"
             "client = MlflowClient()\n"
-            "aliases = client.get_registered_model('iris-classifier').aliases\n"
-            "found = client.search_model_versions(\"name='iris-classifier'\")\n"
+            f"aliases = client.get_registered_model('{model}').aliases\n"
+            f"found = client.search_model_versions(\"name='{model}'\")\n"
             "print('JSON', json.dumps([dict(version=v.version, stage=v.current_stage, tags=v.tags, run_id=v.run_id,\n"
             "      aliases=[a for a in aliases if aliases[a] == v.version])\n"
             "      for v in sorted(found, key=lambda v: int(v.version))]))\n"
@@ -97,6 +137,32 @@ class Clone:
             ["docker", *arguments, "--filter", f"label={self.label}"], check=True, capture_output=True, text=True
         )
         return done.stdout.splitlines()
+
+
+@contextmanager
+def inspecting(clone: Clone) -> Iterator[list[dict[str, Any]]]:
+    """Collect what `docker inspect` shows of each container of a clone that is made within the block."""
+    client, found = DockerClient.from_env(), []
+    events = client.events(decode=True, filters={"event": "create", "label": clone.label})
+
+    def follow() -> None:
+        for event in events:
+            with suppress(NotFound):  # it was quicker
+                found.append(client.api.inspect_container(event["id"]))
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    try:
+        yield found
+    finally:
+        events.close()
+        thread.join()
+        client.close()
+
+
+def stage_in(container: dict[str, Any]) -> str | None:
+    """Return the stage that a container is of, from what `docker inspect` shows of it; None if it is of none."""
+    return container["Config"]["Labels"].get("pipeline.stage")
 
 
 def owner_of(path: Path) -> tuple[int, int]:
@@ -133,12 +199,39 @@ def wait_until(true: Callable[[], object], what: str, seconds: float = 60) -> No
         time.sleep(0.05)
 
 
-def new_clone(name: str) -> Clone:
-    """A clone in a new folder of a given name; `make test` deletes it, and all it made, at the end."""
+IDENTITY = ("-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "init.defaultBranch=main")
+PROJECT = ("stages", "dvc.yaml.template", "params.yaml")
+
+
+@functools.cache
+def fixture_project() -> Path:
+    """Return a repository of one commit: this one, with the project of tests/project/ and no results of its own."""
+    path = ROOT.parent / f"fixture-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
+    shutil.copytree(ROOT, path, symlinks=True, ignore=shutil.ignore_patterns(".git", "__pycache__", ".pytest_cache"))
+    for stage in (path / "stages").iterdir():
+        if stage.is_dir() and stage.name != "base":
+            shutil.rmtree(stage)
+    for name in PROJECT:
+        source = ROOT / "tests" / "project" / name
+        if source.is_dir():
+            shutil.copytree(source, path / name, dirs_exist_ok=True)
+        else:
+            shutil.copy(source, path / name)
+    (path / "dvc.lock").unlink(missing_ok=True)
+    for command in (["init", "--quiet"], ["add", "--all"]):
+        subprocess.run(["git", *IDENTITY, *command], cwd=path, check=True)
+    template.write(template.load(path), path)
+    for command in (["add", "--all"], ["commit", "--quiet", "--message", "the fixture project"]):
+        subprocess.run(["git", *IDENTITY, *command], cwd=path, check=True)
+    return path
+
+
+def new_clone(name: str, *, of: Path | None = None) -> Clone:
+    """Return a clone of `of` (the fixture project) in a new folder; `make test` deletes it, and all it made."""
     if not ROOT.parent.name.startswith("test-run-"):
         pytest.fail("tests that start containers work on a copy; expected to be called by 'make test'")
     path = ROOT.parent / name
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(path)], check=True)
+    subprocess.run(["git", "clone", "--quiet", str(of or fixture_project()), str(path)], check=True)
     return Clone(path)
 
 
@@ -160,6 +253,11 @@ def clone_at() -> Iterator[Callable[[str], Clone]]:
 
 @pytest.fixture(scope="session")
 def started() -> Iterator[tuple[Clone, Make]]:
-    """A clone in which `make run` has been called once, and what that printed. Tests leave it as they found it."""
+    """A clone in which `make run` has been called once, and what that printed. Tests leave it as they found it.
+
+    Its dvc.lock is staged, so that `restore` puts it back.
+    """
     clone = new_clone(f"started-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}")
-    yield clone, clone.make("run")
+    done = clone.make("run")
+    clone.git("add", "dvc.lock")
+    yield clone, done

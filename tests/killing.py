@@ -1,71 +1,93 @@
 """Kills at named points of a run, and what must be true after the run that follows."""
 
+import functools
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
 import pytest
+import yaml
 
-from scripts.recovery.recover import is_idle
-from tests.conftest import Clone, wait_until
+from scripts.recovery.dvc_files import is_idle
+from tests.conftest import Clone, Make, wait_until
+
+FIRST_START = "MLflow starts for the first time"
+MEASURED = "a champion is measured again"
 
 POINTS = {
-    "the lock is taken": "heal.py:heal",
-    "images are looked for": "pipeline.py:_preparation",
-    "MLflow starts for the first time": "pipeline.py:reproduce",
+    "the lock is taken": "recover.py:recover",
+    "images are looked for": "execution.py:_Preparation.__init__",
+    FIRST_START: "execution.py:reproduce",
     "ingest is about to run": "ingest/run.py:cmd_run",
     "preprocess has written one of two": "preprocess@_local.py:Path.replace:2",
     "train fits": "train@train.py:fit",
-    "train has written one of two": "train@_local.py:Path.replace:2",
-    "the run is in MLflow, no version": "train@client.py:MlflowClient.create_model_version",
-    "the version is there, undecided": "train@client.py:MlflowClient.transition_model_version_stage",
+    "train has written one of three": "train@_local.py:Path.replace:2",
     "train's outputs go into the cache": "train/output.py:Output.commit",
     "the run-cache's entry is half written": "train/_yaml.py:_dump:1",
     "dvc.lock is half written": "train/_yaml.py:_dump:2",
     "DVC's rwlock is half written": "train/__init__.py:dump:3",
-    "make adds files to the run": "publish/publish.py:_complete",
+    "evaluate scores": "evaluate@evaluate.py:scores",
+    "the run is made, and empty": "publish/versions.py:log_live",
+    "half of the model is uploaded": "publish/client.py:MlflowClient.log_artifact",
+    "the version is there, undecided": "publish/reconcile.py:Judge.__call__",
+    "the decision is half written": "publish/client.py:MlflowClient.set_model_version_tag:2",
+    "the decision is half applied": "publish/client.py:MlflowClient.set_registered_model_alias",
+    MEASURED: "score/evaluate@evaluate.py:scores",
+    "files are added to the run": "publish/versions.py:_log_files",
+    "the receipt is about to be written": "publish/client.py:MlflowClient.set_model_version_tag:6",
+    "MLflow's database is half copied": "mlflow_database.py:_copy.<locals>.progress",
 }
 """A moment of a run from nothing, and the function that begins then (see tests/stop)."""
 
-UNDISTURBED = "kill-none0"
-FIRST_START = "MLflow starts for the first time"
+UNDISTURBED, UNDISTURBED_AGAIN = "kill-none0", "kill-none1"
 OUTPUTS = ("data", "models", "metrics")
+WORK_FOLDERS = ("early", "score", "publish")
+"""Below .local: what a run works in."""
 
 DESCRIBE = r"""
 import json, os, re, sys
 import requests
-def told(answer):  # a fault of the server is not the same as nothing being there
+API = f"{os.environ['MLFLOW_TRACKING_URI']}/api/2.0/mlflow"
+def body(answer):  # a fault of the server is not the same as nothing being there
     if answer.status_code == 404 and answer.json().get("error_code") == "RESOURCE_DOES_NOT_EXIST":
         return {}
     answer.raise_for_status()
     return answer.json()
 def get(what, **query):
-    return told(requests.get(f"{os.environ['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/{what}", params=query))
+    return body(requests.get(f"{API}/{what}", params=query))
 def files(run, path=""):
     for file in get("artifacts/list", run_id=run, path=path).get("files", []):
-        yield from files(run, file["path"]) if file["is_dir"] else [[file["path"], size(file)]]
-def size(file):  # this one names the pip of the image that published: train's or the runner's
-    return 0 if file["path"] == "model/python_env.yaml" else file["file_size"]
+        yield from files(run, file["path"]) if file["is_dir"] else [[file["path"], file["file_size"]]]
+def curve(run, metric):
+    points = get("metrics/get-history", run_id=run, metric_key=metric)["metrics"]
+    return sorted([point.get("step", 0), point["value"]] for point in points)
 def pairs(listed):
-    return sorted([item["key"], timeless(item["value"])] for item in listed)
+    return sorted([item["key"], timeless(item["value"])] for item in listed if item["key"] not in LIVE)
 def timeless(value):  # a record but for its time
     return re.sub(r'"at": "[^"]*"', '"at": ""', value) if isinstance(value, str) else value
+def described(run):
+    name, data = run["info"]["run_id"], run["data"]
+    metrics = sorted([metric["key"], curve(name, metric["key"])] for metric in data.get("metrics", []))
+    return [run["info"]["status"], pairs(data["tags"]), pairs(data.get("params", [])), metrics,
+            len(run["inputs"]["dataset_inputs"]), sorted(files(name))]
+LIVE = ("live_stage", "pipeline_clone")  # whether a run's metrics came live, or when its model was published
 experiment = get("experiments/get-by-name", experiment_name=NAME).get("experiment")
-runs = told(requests.post(f"{os.environ['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/runs/search",
+runs = body(requests.post(f"{API}/runs/search",
     json={"experiment_ids": [experiment["experiment_id"]]})).get("runs", []) if experiment else []
+has_model = [any(tag["key"] == "model_sha256" for tag in run["data"]["tags"]) for run in runs]
 model = get("registered-models/get", name=NAME).get("registered_model", {})
 versions = get("model-versions/search", filter=f"name='{NAME}'").get("model_versions", [])
 print("JSON", json.dumps({
-    "runs": [[run["info"]["status"], pairs(run["data"]["tags"]), pairs(run["data"]["params"]),
-              pairs(run["data"]["metrics"]), len(run["inputs"]["dataset_inputs"]), sorted(files(run["info"]["run_id"]))]
-             for run in runs],
+    "without a model": [run["info"]["status"] for run, has in zip(runs, has_model) if not has],
+    "runs": sorted(described(run) for run, has in zip(runs, has_model) if has),
     "aliases": sorted([alias["alias"], alias["version"]] for alias in model.get("aliases", [])),
     "versions": [[v["version"], v["current_stage"], v["description"], pairs(v["tags"])] for v in versions],
 }))
@@ -74,11 +96,15 @@ print("JSON", json.dumps({
 
 @dataclass(frozen=True)
 class Result:
-    """What a run leaves that lasts: the stages' files, dvc.lock and what the registry knows, but ids and times."""
+    """What a run leaves that lasts: the stages' files, dvc.lock and what the registry knows, but ids and times.
+
+    `without_model` are the states of the runs that hold live metrics and no model: killed runs left them.
+    """
 
     files: dict[str, bytes]
     lock: str
     registry: dict[str, Any]
+    without_model: Sequence[str] = field(compare=False, default=())
 
 
 class Begun:
@@ -160,16 +186,70 @@ def _inside(condition: str) -> Callable[[Begun], bool]:
     return kill
 
 
+IS_PUBLISHER = "'scripts.registry.publisher' in p.info['cmdline']"
 VICTIMS: dict[str, Callable[[Begun], bool]] = {
     "make": _make,
     "docker client of make": _client,
     "runner": _containers("pipeline.role=runner"),
-    "DVC worker": _inside("p.parent() and p.parent().name() == p.info['name'] == 'python'"),
-    "publisher": _inside("p.info['name'] == 'publish'"),
+    "DVC worker": _inside(f"p.parent() and p.parent().name() == p.info['name'] == 'python' and not {IS_PUBLISHER}"),
+    "publisher": _inside(IS_PUBLISHER),
     "docker client of a stage": _inside("p.info['name'] == 'docker' and 'run' in p.info['cmdline']"),
     "stage container": _containers("pipeline.stage"),
     "MLflow server": _containers("com.docker.compose.service=mlflow"),
 }
+
+
+# --- signals
+
+
+def _ctrl_c(run: Begun) -> None:
+    os.killpg(run.make.pid, signal.SIGINT)
+
+
+def _terminate_make(run: Begun) -> None:
+    run.make.terminate()
+
+
+def _stop_runner(run: Begun) -> None:
+    subprocess.run(["docker", "stop", *run.runner()], check=True, stdout=subprocess.DEVNULL)
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A way to end a run: how it is sent, its name in what the run says, and how make may end."""
+
+    send: Callable[[Begun], None]
+    name: str
+    codes: set[int]
+
+    @property
+    def number(self) -> int:
+        return getattr(signal, self.name)
+
+
+SIGNALS = {
+    "Ctrl-C": Signal(_ctrl_c, "SIGINT", {130, -signal.SIGINT, 2}),
+    "make is terminated": Signal(_terminate_make, "SIGTERM", {-signal.SIGTERM}),
+    "the runner is stopped": Signal(_stop_runner, "SIGTERM", {2}),  # make's own, whatever the runner's is
+}
+
+
+def ends_in_order(run: Begun, how: str) -> None:
+    """Sends a signal; checks that the run ends, says so in one line, and leaves nothing but what DVC had half written.
+
+    `docker stop` gives it ten seconds; then there would be no line.
+    """
+    sent = SIGNALS[how]
+    sent.send(run)
+    code = run.make.wait()
+    wait_until(lambda: not run.runner(), "the runner is gone")
+    assert [left for left in left_behind(run.clone) if not left.startswith(".dvc/")] == []
+    assert code in sent.codes
+    assert f"Error {128 + sent.number}" in run.said() or code != 2
+    assert "Traceback" not in run.said()
+    assert [line for line in run.said().splitlines() if line.startswith("interrupted")] == [
+        f"interrupted by {sent.name}; nothing is lost: 'make run' continues"
+    ]
 
 
 # --- before and after
@@ -177,6 +257,7 @@ VICTIMS: dict[str, Callable[[Begun], bool]] = {
 
 def name_models(clone: Clone, name: str) -> None:
     """Publishes under another name from now on: a registry of its own for each kill."""
+    clone.git("checkout", "--quiet", "params.yaml")
     path = clone.path / "params.yaml"
     text = re.sub(r"(?m)^  experiment: \S+", f"  experiment: {name}", path.read_text())
     path.write_text(re.sub(r"(?m)^  model: \S+", f"  model: {name}", text))
@@ -199,36 +280,48 @@ def result(clone: Clone, name: str) -> Result:
     """What there is now, with `name` for the model's and the experiment's."""
     files = [path for folder in OUTPUTS for path in (clone.path / folder).rglob("*") if path.is_file()]
     printed = clone.python(f"NAME = {name!r}\n{DESCRIBE}")
+    registry = json.loads(re.search(r"JSON (.*)", printed)[1].replace(name, "NAME"))
     return Result(
         {str(path.relative_to(clone.path)): path.read_bytes() for path in sorted(files)},
         (clone.path / "dvc.lock").read_text(),
-        json.loads(re.search(r"JSON (.*)", printed)[1].replace(name, "NAME")),
+        registry,
+        registry.pop("without a model"),
     )
 
 
 def left_behind(clone: Clone) -> list[str]:
-    """What a run must not leave: containers but MLflow's, networks but the clone's, temporary files, DVC's locks."""
+    """What a run must not leave: containers but MLflow's, networks but the clone's, its own files, DVC's locks."""
     service = '{{.Label "com.docker.compose.service"}} {{.Image}} {{.Status}}'
     left = [line for line in clone.docker("container", "ls", "--all", "--format", service) if "mlflow " not in line]
     left += clone.docker("network", "ls", "--format", "{{.Name}}")[1:]
     folders = [clone.path / name for name in (*OUTPUTS, ".dvc")]
     files = [path for folder in folders for end in ("*.part", "*.tmp") for path in folder.rglob(end)]
-    files += [path for folder in (clone.path, clone.path / ".local") for path in folder.glob(".*.part")]
-    files += (clone.path / ".local").glob("early")
+    local = clone.path / ".local"
+    files += [path for folder in (clone.path, local, local / "mlflow") for path in folder.glob(".*.part")]
+    files += [local / name for name in WORK_FOLDERS if (local / name).exists()]
     rwlock = clone.path / ".dvc" / "tmp" / "rwlock"
     if rwlock.exists() and not is_idle(rwlock.read_text()):
         files.append(rwlock)
     return left + [str(path.relative_to(clone.path)) for path in files]
 
 
+def change_model_and_scorer(clone: Clone) -> None:
+    """Edits params.yaml so that another model is trained, and the one before is measured again to be compared."""
+    clone.edit("params.yaml", "seed: 58", "seed: 59")
+    clone.edit("params.yaml", "importance_repeats: 2", "importance_repeats: 3")
+
+
 @contextmanager
-def from_nothing(clone: Clone, point: str, name: str) -> Iterator[Begun]:
+def from_nothing(clone: Clone, point: str, name: str, **variables: str) -> Iterator[Begun]:
     """A `make run` from nothing that stands at `point`; whatever is left of it ends with the block."""
     name_models(clone, name)
     forget(clone)
     if point == FIRST_START:
         forget_mlflow(clone)
-    run = Begun(clone, POINTS[point])
+    if point == MEASURED:
+        clone.make("run")
+        change_model_and_scorer(clone)
+    run = Begun(clone, POINTS[point], **variables)
     try:
         wait_until(run.stands, point)
         yield run
@@ -242,6 +335,8 @@ def kill_at(clone: Clone, victim: str, point: str, expected: Result, record: Cal
     record("victim", victim)
     record("point", point)
     name = f"kill-{list(VICTIMS).index(victim):02}-{list(POINTS).index(point):02}"  # as long as UNDISTURBED
+    if point == MEASURED:
+        expected = run_undisturbed_again(clone)
     with from_nothing(clone, point, name) as run:
         there = VICTIMS[victim](run)
         if not there:
@@ -250,24 +345,65 @@ def kill_at(clone: Clone, victim: str, point: str, expected: Result, record: Cal
         pytest.skip("no such process then")
     clone.make("run")
     assert left_behind(clone) == []
-    found = result(clone, name)
+    same(result(clone, name), expected)
+
+
+def signal_at(clone: Clone, how: str, point: str, expected: Result, record: Callable[[str, Any], None]) -> Make:
+    """Ends a run from nothing in order at `point`; checks that the next run, which is returned, ends as undisturbed."""
+    record("victim", how)
+    record("point", point)
+    name = f"sign-{list(SIGNALS).index(how):02}-{list(POINTS).index(point):02}"
+    if point == MEASURED:
+        expected = run_undisturbed_again(clone)
+    with from_nothing(clone, point, name) as run:
+        ends_in_order(run, how)
+    again = clone.make("run")
+    assert left_behind(clone) == []
+    same(result(clone, name), expected)
+    return again
+
+
+def same(found: Result, expected: Result) -> None:
+    """Checks that two results are the same, and that no run for live metrics is left as if it went on."""
     assert found.registry == expected.registry
     assert found.lock == expected.lock
     assert found.files == expected.files
+    assert set(found.without_model) <= {"KILLED", "FAILED"}
 
 
 def run_undisturbed(clone: Clone, **variables: str) -> Result:
     """What a run from nothing leaves in `clone` that nobody disturbs."""
     name_models(clone, UNDISTURBED)
     clone.make("run", **variables)
+    return checked(clone, UNDISTURBED)
+
+
+@functools.cache
+def run_undisturbed_again(clone: Clone) -> Result:
+    """What a second run leaves that trains another model and measures the first one again."""
+    name_models(clone, UNDISTURBED_AGAIN)
+    forget(clone)
+    clone.make("run")
+    change_model_and_scorer(clone)
+    clone.make("run")
+    found = checked(clone, UNDISTURBED_AGAIN)
+    assert len(found.registry["versions"]) == 2
+    return found
+
+
+def checked(clone: Clone, name: str) -> Result:
+    """The result of an undisturbed run, complete and with nothing beside it."""
     assert left_behind(clone) == []
-    return result(clone, UNDISTURBED)
+    found = result(clone, name)
+    outs = {out["path"] for stage in yaml.safe_load(found.lock)["stages"].values() for out in stage["outs"]}
+    assert set(found.files) == outs
+    assert found.registry["versions"]
+    assert found.without_model == []
+    return found
 
 
 @pytest.fixture(scope="module")
 def undisturbed(clone_at: Callable[[str], Clone], request: pytest.FixtureRequest) -> tuple[Clone, Result]:
     """A clone, and what a run that nobody disturbs leaves in it."""
     clone = clone_at(request.module.__name__.rpartition(".")[2])
-    found = run_undisturbed(clone)
-    assert found.registry["versions"] and len(found.files) == 9
-    return clone, found
+    return clone, run_undisturbed(clone)

@@ -33,8 +33,10 @@ def on_the_second_engine(clone_at: Callable[[str], Clone]) -> Iterator[None]:
     """All of this module works on the second engine, to which the images are copied first."""
     if not SOCKET.exists():
         pytest.skip("there is no second engine; expected root and dockerd on the host: 'make test-crash' starts it")
-    clone_at("images").make("build")
-    wanted = [image.tag for image in images.load().values()] + [os.environ["RUNNER_IMAGE"], os.environ["PYTHON_IMAGE"]]
+    clone = clone_at("images")
+    clone.make("build")
+    wanted = [image.tag for image in images.load(clone.path / "stages").values()]
+    wanted += [os.environ["RUNNER_IMAGE"], os.environ["PYTHON_IMAGE"]]
     with pytest.MonkeyPatch.context() as patch:
         with subprocess.Popen(["docker", "save", *wanted], stdout=subprocess.PIPE) as saved:
             patch.setenv("DOCKER_HOST", f"unix://{SOCKET}")

@@ -3,12 +3,13 @@
 import shutil
 from pathlib import Path
 
-from tests.test_run import run, stages  # noqa: F401
+from tests.unit.conftest import docker, empty_repository, project  # noqa: F401
+from tests.unit.pipeline.test_execution import run, stages  # noqa: F401
 
 RUNS, STAGES = 20, 20
 
 
-def test_a_large_output_makes_no_neighbour_fail(stages, monkeypatch) -> None:  # noqa: F811
+def test_a_large_output_makes_no_neighbour_fail(stages, run, monkeypatch) -> None:  # noqa: F811
     """Twenty runs with JOBS=8 of twenty stages, one with 1 GB to cache, end well, and give the same dvc.lock."""
     monkeypatch.setenv("JOBS", "8")
     fan = {f"s{number}": f"sleep 0.{number % 10}; echo {number}" for number in range(STAGES)}

@@ -20,15 +20,25 @@ def waiting(clone: Clone) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("victim", ["make", "docker client of make", "stage container"])
-def test_a_kill_harms_no_other_run(clone_at: Callable[[str], Clone], victim: str) -> None:
+@pytest.mark.parametrize(
+    ("victim", "point"),
+    [
+        ("make", "train fits"),
+        ("docker client of make", "train fits"),
+        ("stage container", "train fits"),
+        ("publisher", "half of the model is uploaded"),
+        ("runner", "the decision is half written"),
+        ("MLflow server", "files are added to the run"),
+    ],
+)
+def test_a_kill_harms_no_other_run(clone_at: Callable[[str], Clone], victim: str, point: str) -> None:
     """The other clone's runs end well, and so does the run that waited for the killed one; all give the same."""
     one, other = (clone_at(f"{name} {victim}") for name in ("one", "other"))
     for clone in (one, other):
         name_models(clone, UNDISTURBED)
     with (
-        from_nothing(one, "train fits", UNDISTURBED) as killed,
-        from_nothing(other, "train fits", UNDISTURBED) as lives,
+        from_nothing(one, point, UNDISTURBED) as killed,
+        from_nothing(other, point, UNDISTURBED) as lives,
     ):
         second = [waiting(clone) for clone in (one, other)]
         for run in second:

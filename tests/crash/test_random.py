@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Clone
-from tests.killing import VICTIMS, Begun, Result, forget, left_behind, name_models, result, run_undisturbed
+from tests.killing import VICTIMS, Begun, Result, forget, left_behind, name_models, result, run_undisturbed, same
 
 pytestmark = pytest.mark.docker
 
@@ -47,7 +47,7 @@ def widen(clone: Clone) -> None:
         dockerfile.write_text(dockerfile.read_text().replace("preprocess", name))
         outputs = {f"{half}_csv": f"data/{name}/{half}.csv" for half in ("train", "test")}
         block = f'{{{{ stage("{name}", inputs={{"raw": "data/raw/iris.csv"}}, outputs={outputs}) }}}}\n'
-        clone.edit("dvc.yaml.template", "\nplots:\n", f"\n{block}plots:\n")
+        clone.edit("dvc.yaml.template", "\nartifacts:\n", f"\n{block}artifacts:\n")
         with (clone.path / "params.yaml").open("a") as params:
             params.write(f"\n{name}:\n  test_size: 0.2\n  seed: 3\n")
     clone.git("add", "--all")
@@ -85,10 +85,7 @@ def kill_in_a_row(clone: Clone, expected: Result, seed: int, kills: int, jobs: s
     record("seconds", round(time.monotonic() - began))
     clone.make("run")
     assert left_behind(clone) == []
-    found = result(clone, f"kill-r-{rounds:03}")
-    assert found.registry == expected.registry
-    assert found.lock == expected.lock
-    assert found.files == expected.files
+    same(result(clone, f"kill-r-{rounds:03}"), expected)
     for number in range(1, rounds):
         registry = result(clone, f"kill-r-{number:03}").registry
         assert len(registry["runs"]) <= 1 and len(registry["versions"]) <= 1, registry

@@ -1,4 +1,4 @@
-"""Servers that no proxy can play: one that takes a request and never answers, one that breaks its answer off."""
+"""Servers that no proxy can imitate: one never answers a request, one breaks off its answer."""
 
 import socket
 import threading
@@ -8,7 +8,7 @@ HALF = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10
 
 
 def serve(port: int, answer: bytes | None) -> None:
-    """Takes connections on `port`; gives `answer` and closes, or, without one, holds the connection."""
+    """Take connections on `port`: send `answer` and close, or, without one, hold the connection."""
     with socket.create_server(("127.0.0.1", port)) as server:
         while True:
             connection, _ = server.accept()

@@ -1,4 +1,4 @@
-"""Starts the stand-in for DagsHub, its images built once."""
+"""Starts the stand-in for DagsHub; its images are built once."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent
 
 @pytest.fixture(scope="session")
 def image() -> Iterator[Callable[[str], str]]:
-    """Gives the name of an image by that of its Dockerfile; all are built side by side, and gone after the tests."""
+    """Return the name of an image by that of its Dockerfile; build all side by side, delete them after the tests."""
     repository = f"stages/clone-{Clone(ROOT).label.partition('=')[2]}"
     worker = os.environ.get("PYTEST_XDIST_WORKER", "alone")  # each has a name of its own to delete
     names = {path.name: f"{repository}:test-{worker}-{path.name.lower()}" for path in FOLDER.glob("Dockerfile*")}
@@ -46,7 +46,7 @@ def image() -> Iterator[Callable[[str], str]]:
 
 WAIT = """
 import time
-end = time.monotonic() + 60
+end = time.monotonic() + 300
 for url in (MLFLOW + '/experiments/search?max_results=1', 'http://127.0.0.1:5001/'):
     while True:
         try:
@@ -61,7 +61,7 @@ for url in (MLFLOW + '/experiments/search?max_results=1', 'http://127.0.0.1:5001
 
 
 def parts(network: str, given: Path, proxy: str, mlflow: str, name: str) -> Iterator[tuple[str, list[str]]]:
-    """What a stand-in consists of, by its name's end: options, image and command of `docker run`."""
+    """Yield the parts of a stand-in: how the container's name ends; options, image and command of `docker run`."""
     mount = f"type=bind,src={given},dst=/stand-in/given,readonly"
     yield "", ["--network", network, "--network-alias", "dagshub.test", "--mount", mount, proxy]
     beside = ["--network", f"container:{name}", "--env", "HOME=/tmp", "--workdir", "/tmp"]
@@ -74,7 +74,7 @@ def parts(network: str, given: Path, proxy: str, mlflow: str, name: str) -> Iter
 
 @pytest.fixture(scope="module")
 def stand_in_for(image: Callable[[str], str]) -> Iterator[Callable[[Clone, str], StandIn]]:
-    """Starts an empty stand-in with one of the two MLflow servers on a clone's network; gone after the tests."""
+    """Start an empty stand-in with one of the two MLflow servers on a clone's network; delete it after the tests."""
     started: list[str] = []
 
     def start(clone: Clone, server: str) -> StandIn:
@@ -106,7 +106,7 @@ def stand_in_for(image: Callable[[str], str]) -> Iterator[Callable[[Clone, str],
 def troubled(
     request: pytest.FixtureRequest, clone_at: Callable[[str], Clone], stand_in_for: Callable[[Clone, str], StandIn]
 ) -> Troubled:
-    """Three clones and a stand-in with the old MLflow, for the faults of one module."""
+    """Return three clones and a stand-in with the old MLflow, for the faults of one module."""
     clones = [clone_at(f"dagshub-{request.path.stem}-{does}") for does in ("runs", "pushes", "pulls")]
     running, pushing, pulling = clones
     stand_in = stand_in_for(running, OLD)

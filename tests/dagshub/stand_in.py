@@ -1,4 +1,4 @@
-"""The stand-in for DagsHub: nginx with DagsHub's addresses and manners in front of a real MLflow and a real S3 server.
+"""The stand-in for DagsHub: nginx with DagsHub's addresses and behaviour before a real MLflow and a real S3 server.
 
 It is reached as http://dagshub.test on the network of a test's clone, and nowhere else.
 """
@@ -25,21 +25,21 @@ OLD, CURRENT = "2.7.1", "current"
 
 
 def docker(*arguments: str, stdin: str | None = None) -> str:
-    """What `docker ARGUMENTS` prints; an AssertionError with its own words where it fails."""
+    """Return what `docker ARGUMENTS` prints. Raise AssertionError with its own words if it fails."""
     done = subprocess.run(["docker", *arguments], input=stdin, capture_output=True, text=True)
     assert done.returncode == 0, f"docker {arguments[0]} failed: {done.stderr}"
     return done.stdout.strip()
 
 
 def configure(clone: Clone, user: str = USER, token: str = TOKEN, uri: str = ADDRESS) -> None:
-    """Puts the three lines into the clone's .env."""
+    """Write the three lines into the clone's .env."""
     env = clone.path / ".env"
     env.write_text(f"DAGSHUB_USER_NAME={user}\nDAGSHUB_TOKEN={token}\nMLFLOW_TRACKING_URI={uri}\n")
     env.chmod(0o600)
 
 
 def contents(clone: Clone) -> list[str]:
-    """The digests of what the stages of dvc.lock made."""
+    """Return the digests of what the stages of dvc.lock made."""
     lock = yaml.safe_load((clone.path / "dvc.lock").read_text())
     return sorted({out["md5"] for stage in lock["stages"].values() for out in stage["outs"]})
 
@@ -52,11 +52,11 @@ class StandIn:
     given: Path
 
     def join(self, clone: Clone) -> None:
-        """Lets a further clone reach it."""
+        """Let another clone reach it."""
         docker("network", "connect", "--alias", "dagshub.test", network_of(clone), self.name)
 
     def python(self, code: str) -> str:
-        """What a program prints that runs where the servers are: MLflow at 127.0.0.1:5000, S3 at 127.0.0.1:5001."""
+        """Return what a program prints where the servers are: MLflow at 127.0.0.1:5000, S3 at 127.0.0.1:5001."""
         helpers = (
             "import json, urllib.request\n"
             "def call(method, url, data=None):\n"
@@ -68,17 +68,17 @@ class StandIn:
         return docker("exec", "--interactive", self.name, "/usr/bin/python3", "-", stdin=helpers + code)
 
     def versions(self) -> list[dict]:
-        """The versions of iris-classifier that the server has, the oldest first, as it tells them."""
+        """Return the versions of iris-classifier as the server has them, the oldest first."""
         query = "max_results=1000&filter=name%3D%27iris-classifier%27"
         told = self.python(f"print(call('GET', MLFLOW + '/model-versions/search?{query}'))")
         return sorted(json.loads(told).get("model_versions", []), key=lambda version: int(version["version"]))
 
     def stages(self) -> dict[str, str]:
-        """The stage of each version."""
+        """Return the stage of each version."""
         return {version["version"]: version["current_stage"] for version in self.versions()}
 
     def forget(self, version: dict) -> None:
-        """Deletes a version and its run."""
+        """Delete a version and its run."""
         named = {"name": version["name"], "version": version["version"]}
         self.python(
             f"call('DELETE', MLFLOW + '/model-versions/delete', {named})\n"
@@ -86,7 +86,7 @@ class StandIn:
         )
 
     def bucket(self) -> list[str]:
-        """The keys of all that the bucket holds."""
+        """Return the keys of all that the bucket holds."""
         told = self.python(
             "import re\n"
             "page = call('GET', 'http://127.0.0.1:5001/dvc?list-type=2&max-keys=1000')\n"
@@ -95,18 +95,18 @@ class StandIn:
         return json.loads(told)
 
     def pushed(self) -> tuple[list[str], int]:
-        """The digests of the data that the bucket holds, and how many entries of the run-cache."""
+        """Return the digests of the data in the bucket, and the number of entries of the run-cache."""
         keys = self.bucket()
         data = [match[1] + match[2] for key in keys if (match := re.fullmatch(r"files/md5/(..)/(.{30})", key))]
         return sorted(data), sum(key.startswith("runs/") for key in keys)
 
     def empty_bucket(self) -> None:
-        """Deletes all that the bucket holds."""
+        """Delete all that the bucket holds."""
         self.python("call('POST', 'http://127.0.0.1:5001/moto-api/reset')\ncall('PUT', 'http://127.0.0.1:5001/dvc')")
 
     @contextmanager
     def fault(self, what: str, services: tuple[str, ...], kinds: tuple[str, ...]) -> Iterator[None]:
-        """Breaks services (site, mlflow, s3) in a way that nginx.conf knows, until the block ends."""
+        """Break services (site, mlflow, s3) in a way that nginx.conf knows, until the block ends."""
         files = [self.given / "faults" / service / kind / what for service in services for kind in kinds]
         for file in files:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +119,7 @@ class StandIn:
 
 
 def who() -> str:
-    """The part of nginx's configuration that knows the tokens."""
+    """Return the part of nginx's configuration that knows the tokens."""
 
     def basic(user: str, password: str) -> str:
         return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
@@ -136,7 +136,7 @@ def who() -> str:
 
 
 def network_of(clone: Clone) -> str:
-    """The clone's network, made as scripts/host/runner.sh makes it if it is not there yet."""
+    """Return the clone's network; make it as scripts/host/runner.sh does if it is not there yet."""
     name = f"pipeline-{clone.label.partition('=')[2]}"
     if not clone.docker("network", "ls", "--quiet", "--filter", f"name={name}"):
         docker("network", "create", "--label", clone.label, name)

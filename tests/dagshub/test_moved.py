@@ -5,16 +5,14 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.conftest import Clone, Make, stages_line
+from tests.conftest import NOTHING, Clone, Make, stages_line
 from tests.dagshub.stand_in import OLD, StandIn, configure
 
 pytestmark = pytest.mark.docker
 
-NOTHING = "nothing to run, all stages are up to date"
-
 
 class Moved(NamedTuple):
-    """A clone that ran locally, then got credentials, then a better model, then lost them; what each run printed."""
+    """A clone that ran locally, then got credentials, then a better model, then lost them; and each run's output."""
 
     clone: Clone
     stand_in: StandIn
@@ -27,7 +25,7 @@ class Moved(NamedTuple):
 
 @pytest.fixture(scope="module")
 def moved(clone_at: Callable[[str], Clone], stand_in_for: Callable[[Clone, str], StandIn]) -> Moved:
-    """A clone on its way from local to DagsHub's old MLflow and back."""
+    """Return a clone that went from local to DagsHub's old MLflow and back."""
     clone = clone_at("dagshub-moved")
     clone.make("run")
     stand_in = stand_in_for(clone, OLD)
@@ -41,20 +39,20 @@ def moved(clone_at: Callable[[str], Clone], stand_in_for: Callable[[Clone, str],
     return Moved(clone, stand_in, credentials, first, better, second, clone.make("run"))
 
 
-def test_credentials_publish_what_is_at_hand(moved: Moved) -> None:
-    """After a local run and then credentials, the next run runs no stage and registers one version there."""
+def test_credentials_publish_the_model_on_disk(moved: Moved) -> None:
+    """Once .env has credentials, the next run runs no stage and registers one version on DagsHub."""
     assert stages_line(moved.credentials) == NOTHING
     assert "version 1, published now" in moved.credentials.stdout
     assert moved.first == {"1": "Production"}
 
 
-def test_a_better_model_takes_the_place_there(moved: Moved) -> None:
+def test_a_better_model_goes_to_production_there(moved: Moved) -> None:
     """A better model is promoted there, and the one before it is Archived."""
     assert "better than production" in moved.better.stdout
     assert moved.second == {"1": "Archived", "2": "Production"}
 
 
-def test_the_way_back_runs_no_stage(moved: Moved) -> None:
+def test_going_back_runs_no_stage(moved: Moved) -> None:
     """Without credentials the next run runs no stage, publishes the better model locally and leaves DagsHub alone."""
     assert stages_line(moved.back) == NOTHING
     assert "version 2, published now" in moved.back.stdout

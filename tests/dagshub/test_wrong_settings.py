@@ -1,9 +1,9 @@
-"""DagsHub's three settings where one is wrong: every verb says what, and nothing is lost."""
+"""DagsHub with one of the three settings wrong: every verb says which, and nothing is lost."""
 
 import pytest
 
 from tests.dagshub.stand_in import ADDRESS, READ_ONLY, TOKEN
-from tests.dagshub.trouble import Fault, Troubled, everywhere, is_told_and_costs_nothing
+from tests.dagshub.trouble import Fault, Troubled, cases, everywhere, is_reported_and_costs_nothing
 
 pytestmark = pytest.mark.docker
 
@@ -34,7 +34,7 @@ FAULTS = [
 # fmt: on
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=str)
-def test_a_wrong_setting_is_told_and_costs_nothing(troubled: Troubled, fault: Fault) -> None:
-    """With a wrong setting run, push, pull and doctor say so in bounded time; once corrected, all is completed."""
-    is_told_and_costs_nothing(troubled, fault)
+@pytest.mark.parametrize("fault", cases(FAULTS, by_default=["wrong token", "read-only token", "forgotten .mlflow"]))
+def test_a_wrong_setting_is_reported_and_costs_nothing(troubled: Troubled, fault: Fault) -> None:
+    """With a wrong setting, run, push, pull and doctor say so in bounded time; corrected, they complete their work."""
+    is_reported_and_costs_nothing(troubled, fault)

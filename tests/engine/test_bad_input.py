@@ -1,4 +1,4 @@
-"""Bad input on the real engine: each mistake ends in one sentence, and mending it is all that there is to do."""
+"""Bad input on the real engine: each mistake ends in one sentence, and correcting it is all there is to do."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Clone, Make, last_line, wait_until
+from tests.conftest import NOTHING, Clone, Make, last_line, stages_line, wait_until
 
 pytestmark = pytest.mark.docker
 
@@ -62,20 +62,20 @@ class Bench:
     dotenv: bytes
 
     def outputs(self) -> dict[str, bytes]:
-        """The files that the stages made, those half written included."""
+        """Return the files that the stages made, those half written included."""
         folders = [self.clone.path / name for name in ("data", "models", "metrics")]
         files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
         return {str(path.relative_to(self.clone.path)): path.read_bytes() for path in sorted(files)}
 
-    def mend(self) -> None:
-        """Takes every mistake of this module back. What a failed run did to the outputs stays."""
+    def correct(self) -> None:
+        """Take every mistake of this module back. What a failed run did to the outputs stays."""
         self.clone.restore()
         shutil.rmtree(self.clone.path / "data/external", ignore_errors=True)
         (self.clone.path / ".env").write_bytes(self.dotenv)
         (self.clone.path / PROCESSED).chmod(0o755)
 
     def refused(self, done: Make, sentence: str | re.Pattern[str]) -> None:
-        """Checks that `done` failed, and that its last words are the sentence."""
+        """Check that `done` failed, and that its last words are the sentence."""
         assert done.returncode != 0, done.stdout
         assert "Traceback" not in done.stdout
         if isinstance(sentence, str):
@@ -83,23 +83,25 @@ class Bench:
         else:
             assert sentence.fullmatch(last_line(done)), f"{last_line(done)!r} is not like {sentence.pattern!r}"
 
-    def recovers(self, target: str, *, failed_in_a_stage: bool) -> None:
-        """Checks that after mending the last good outputs come back, and that the next run is right."""
-        self.mend()
-        if failed_in_a_stage:
-            runner = ["sh", "scripts/host/runner.sh", "exec"]  # make shell, without what else a shell gets
-            subprocess.run([*runner, "dvc", "checkout", "--quiet"], cwd=self.clone.path, check=True)
-            assert self.outputs() == self.good
-        self.clone.make(target)
+    def is_as_before(self) -> None:
+        """Check that nothing differs from what the first run left."""
         assert self.outputs() == self.good
         assert self.clone.git("status", "--porcelain") == ""
+
+    def recovers(self, target: str) -> None:
+        """Check that the next run gives the right outputs once the mistake is corrected."""
+        self.correct()
+        self.clone.make(target)
+        self.is_as_before()
 
 
 @pytest.fixture(scope="module")
 def bench(clone_at: Callable[[str], Clone]) -> Iterator[Bench]:
-    """The one clone of this module after a first run, and the server beside it."""
+    """Return the one clone of this module after a first run, with a server beside it."""
     clone = clone_at("bad input")
     clone.make("run")
+    clone.git("add", "dvc.lock")
+    clone.git("commit", "--quiet", "--message", "a run")
     body = (clone.path / RAW).read_text()
     command = ["docker", "run", "--rm", "--detach", "--init", "--label", clone.label, "--env", "BODY"]
     command += [os.environ["RUNNER_IMAGE"], "python", "-c", SERVER]
@@ -153,7 +155,7 @@ def nothing(bench: Bench) -> None:
 
 
 def external(change: Callable[[bytes], bytes] | None, sha256: str = "null") -> Mistake:
-    """params.yaml names a file of the user's: iris.csv as `change` makes it; None: there is no such file."""
+    """Let params.yaml name a file of the user's: iris.csv as `change` makes it; None: there is no such file."""
 
     def spoil(bench: Bench) -> None:
         bench.clone.edit("params.yaml", "source: bundled", f"source: {MINE}")
@@ -166,7 +168,7 @@ def external(change: Callable[[bytes], bytes] | None, sha256: str = "null") -> M
 
 
 def url(name: str, *, port: int = 8000, sha256: str | None = None) -> Mistake:
-    """params.yaml names a URL of the server, with the SHA-256 of iris.csv or another."""
+    """Let params.yaml name a URL of the server, with the SHA-256 of iris.csv or another one."""
 
     def spoil(bench: Bench) -> None:
         digest = hashlib.sha256(bench.good[RAW]).hexdigest() if sha256 is None else sha256
@@ -178,14 +180,14 @@ def url(name: str, *, port: int = 8000, sha256: str | None = None) -> Mistake:
 
 
 def anew(bench: Bench) -> None:
-    """preprocess must run: its outputs are gone, and no cache has those of its new seed."""
+    """Make preprocess run: its outputs are gone, and no cache has those of its new seed."""
     bench.clone.edit("params.yaml", "seed: 3 ", "seed: 5 ")
     for path in (bench.clone.path / PROCESSED).iterdir():
         path.unlink()
 
 
 def undeclared(bench: Bench) -> None:
-    """preprocess reads a file that its block does not name."""
+    """Let preprocess read a file that its block does not name."""
     main = "def main(args: PreprocessArgs) -> None:\n"
     bench.clone.edit("stages/preprocess/preprocess.py", main, f"{main}    open('data/raw/more.csv')\n")
 
@@ -197,7 +199,7 @@ def unwritable(bench: Bench) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """A mistake, the target of make that meets it, and its last line (a pattern where addresses and ids vary)."""
+    """A mistake, the target of make that meets it, and its last line (a pattern if addresses or ids vary)."""
 
     id: str
     spoil: Mistake
@@ -208,7 +210,7 @@ class Case:
 
 
 def in_a_stage(id: str, spoil: Mistake, target: str, sentence: str | re.Pattern[str], **shell: str) -> Case:
-    """A case that no check before the stage meets: DVC has deleted the outputs when the stage fails."""
+    """Return a case that no check before the stage meets: DVC has deleted the outputs when the stage fails."""
     return Case(id, spoil, target, sentence, shell, in_a_stage=True)
 
 
@@ -261,7 +263,7 @@ CASES = [
     Case(
         "params: a section that the template needs is missing", params("ingest:\n", "other:\n"), "setup-dvc",
         re.compile(
-            r"error: dvc\.yaml\.template, line \d+: 'dict object' has no attribute 'ingest'; expected names of "
+            r"error: dvc\.yaml\.template, line \d+: params\.yaml has no attribute 'ingest'; expected names of "
             r"params\.yaml and of the template as the comment at its top has them: correct that line"
         ),
     ),
@@ -290,17 +292,24 @@ CASES = [
     ),
     Case(
         "registry: model", params("model: iris-classifier", "model: iris/classifier"), "run-ingest",
-        "error: mlflow.model is 'iris/classifier'; expected a text that should match pattern '^[^/:.%'\\\"]+$': "
-        "correct it in params.yaml",
+        re.compile(
+            r"error: dvc\.yaml\.template, line \d+: model 'iris/classifier': its name has other characters; expected "
+            r"letters, digits, - and _: correct it"
+        ),
     ),
     Case(
         "registry: min_improvement out of range", params("improvement: 0.0", "improvement: -1"), "run-ingest",
-        "error: promotion.min_improvement is -1; expected greater than or equal to 0: correct it in params.yaml",
+        re.compile(
+            r"error: dvc\.yaml\.template, line \d+: promotion\.min_improvement is -1; expected greater than or "
+            r"equal to 0: correct it in params\.yaml"
+        ),
     ),
     Case(
         "registry: min_improvement no number", params("improvement: 0.0", "improvement: some"), "run-ingest",
-        "error: promotion.min_improvement is 'some'; expected a valid number, unable to parse string as a number: "
-        "correct it in params.yaml",
+        re.compile(
+            r"error: dvc\.yaml\.template, line \d+: promotion\.min_improvement is 'some'; expected a valid number, "
+            r"unable to parse string as a number: correct it in params\.yaml"
+        ),
     ),
     # --- dvc.yaml.template
     Case(
@@ -309,24 +318,24 @@ CASES = [
         "correct it, or take the committed one with 'git checkout dvc.yaml.template'",
     ),
     Case(
-        "template: unknown name", template("env=mlflow)", "env=mlfow)"), "setup-dvc",
+        "template: unknown name", template('inputs={"raw": "data/raw/iris.csv"}', 'inputs={"raw": raw}'), "setup-dvc",
         re.compile(
-            r"error: dvc\.yaml\.template, line \d+: 'mlfow' is undefined; expected names of params\.yaml and of the "
+            r"error: dvc\.yaml\.template, line \d+: 'raw' is undefined; expected names of params\.yaml and of the "
             r"template as the comment at its top has them: correct that line"
         ),
     ),
     Case(
-        "template: unknown argument", template('network="mlflow"', 'netwrk="mlflow"'), "setup-dvc",
+        "template: unknown argument", template('outputs={"rows"', 'outptus={"rows"'), "setup-dvc",
         re.compile(
-            r"error: dvc\.yaml\.template, line \d+: .*unexpected keyword argument 'netwrk'.*; expected a call as the "
+            r"error: dvc\.yaml\.template, line \d+: .*unexpected keyword argument 'outptus'.*; expected a call as the "
             r"comment at its top has them: correct that line"
         ),
     ),
     Case(
-        "template: syntax", template("env=mlflow) }}", "env=mlflow)"), "setup-dvc",
+        "template: syntax", template('importance.csv"}) }}', 'importance.csv"})'), "setup-dvc",
         re.compile(
-            r"error: dvc\.yaml\.template, line \d+: expected token 'end of print statement', got '{'; expected a call "
-            r"as the comment at its top has them: correct that line"
+            r"error: dvc\.yaml\.template, line \d+: expected token 'end of print statement', got 'artifacts'; expected "
+            r"a call as the comment at its top has them: correct that line"
         ),
     ),
     Case(
@@ -336,7 +345,7 @@ CASES = [
     Case(
         "template: a stage without a folder", template('stage("evaluate"', 'stage("judge"'), "setup-dvc",
         re.compile(
-            r"error: dvc\.yaml\.template, line \d+: stage 'judge' has no folder stages/judge with a Dockerfile; "
+            r"error: dvc\.yaml\.template, line \d+: stage 'judge' has no folder stages/judge with files in it; "
             r"expected one: make it"
         ),
     ),
@@ -352,6 +361,22 @@ CASES = [
         re.compile(
             r"error: dvc\.yaml\.template: the stages \w+ -> \w+ -> (\w+ -> )?\w+ wait for each other; expected no "
             r"circle: change an input"
+        ),
+    ),
+    Case(
+        "template: a model that no stage makes", template('file="models/model.json"', 'file="models/other.json"'),
+        "setup-dvc",
+        re.compile(
+            r"error: dvc\.yaml\.template, line \d+: model 'iris-classifier': no stage above it writes "
+            r"models/other\.json; expected one that lists it under outputs"
+        ),
+    ),
+    Case(
+        "template: a model that no stage scores", template('"model": "models/model.json", "test_csv"', '"test_csv"'),
+        "setup-dvc",
+        re.compile(
+            r"error: dvc\.yaml\.template, line \d+: model 'iris-classifier': stage 'evaluate' writes "
+            r"metrics/metrics\.json without reading models/model\.json; expected it as an input"
         ),
     ),
     # --- .env
@@ -375,7 +400,7 @@ CASES = [
     ),
     Case(
         ".env: not UTF-8", dotenv("DAGSHUB_USER_NAME=Ren\xe9"), "setup-dvc",
-        re.compile(r"error: \.env, line \d+: it is not UTF-8; expected a text: correct that line"),
+        re.compile(r"error: \.env, line \d+: it is not UTF-8; expected text: correct that line"),
     ),
     Case(
         ".env: a relative remote", dotenv("DVC_REMOTE_URL=some/folder"), "setup-dvc",
@@ -429,7 +454,7 @@ CASES = [
     in_a_stage(
         "URL: 404", url("404.csv"), "run-ingest",
         re.compile(
-            r"error: ingest: ingest\.source http://\S+/404\.csv cannot be downloaded: 404 Client Error: .*; expected a "
+            r"error: ingest: ingest\.source http://\S+/404\.csv cannot be downloaded: HTTP Error 404: .*; expected a "
             r"CSV file there: correct it or try later"
         ),
     ),
@@ -449,7 +474,7 @@ CASES = [
         DOWNLOAD_TIMEOUT="2",
     ),
     # --- a file of the user's
-    Case(
+    in_a_stage(
         "file: missing", external(None), "run-ingest",
         f"error: stage ingest reads {MINE}, which is missing; expected a file: add it, or name another one",
     ),
@@ -474,7 +499,7 @@ CASES = [
     ),
     in_a_stage(
         "file: NaN", external(lambda data: data.replace(b"\n4.9,", b"\nNaN,", 1)), "run-ingest",
-        of_mine(": column sepal_length in data row 2 holds nan; expected a number of cm in (0, 100]"),
+        of_mine(": column sepal_length in data row 2 holds 'NaN'; expected a number of cm in (0, 100]"),
     ),
     in_a_stage(
         "file: no rows", external(lambda data: data[: data.index(b"\n") + 1]), "run-ingest",
@@ -498,7 +523,7 @@ CASES = [
     ),
     Case(
         "image: cannot be built", edit("stages/preprocess/Dockerfile", "FROM ${BASE_IMAGE}", "FORM"), "run-preprocess",
-        "error: stages/preprocess could not be built: correct its Dockerfile or requirements.txt (whole log: "
+        "error: the image of preprocess could not be built: correct what the lines above complain of (whole log: "
         ".local/logs/build-preprocess.log)",
     ),
     Case(
@@ -509,13 +534,31 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
 def test_bad_input_ends_in_one_sentence(bench: Bench, case: Case) -> None:
-    """A mistake ends in one sentence; mended, the last good outputs can be had back, and the next run is right."""
+    """A mistake ends in one sentence; once it is corrected, the outputs are there or the next run makes them again."""
     case.spoil(bench)
     try:
         bench.refused(bench.clone.make(case.target, check=False, **case.shell), case.sentence)
     finally:
-        bench.mend()
-    bench.recovers(case.target, failed_in_a_stage=case.in_a_stage)
+        bench.correct()
+    if case.in_a_stage:
+        bench.recovers(case.target)
+    else:
+        bench.is_as_before()
+
+
+@pytest.mark.parametrize("id", ["params: out of range", "limit: killed for memory", "URL: another SHA-256"])
+def test_the_last_good_outputs_can_be_had_back(bench: Bench, id: str) -> None:
+    """After a stage has failed, `dvc checkout` brings the outputs of the last good run back."""
+    (case,) = [case for case in CASES if case.id == id]
+    case.spoil(bench)
+    try:
+        bench.refused(bench.clone.make(case.target, check=False, **case.shell), case.sentence)
+    finally:
+        bench.correct()
+    assert bench.outputs() != bench.good
+    runner = ["sh", "scripts/host/runner.sh", "exec"]  # make shell, without what else a shell gets
+    subprocess.run([*runner, "dvc", "checkout", "--quiet"], cwd=bench.clone.path, check=True)
+    bench.is_as_before()
 
 
 # --- what takes more than a file
@@ -523,7 +566,7 @@ def test_bad_input_ends_in_one_sentence(bench: Bench, case: Case) -> None:
 
 @contextmanager
 def full_disk(folder: Path) -> Iterator[None]:
-    """A file system of one full page lies over `folder` on the host; skips where the engine refuses that."""
+    """Mount a file system of one full page over `folder` on the host; skip the test if the engine refuses that."""
     host = ["docker", "run", "--rm", "--privileged", "--pid=host", os.environ["RUNNER_IMAGE"]]
     host += ["nsenter", "--target", "1", "--mount"]
     options = f"size=4k,mode=755,uid={os.getuid()},gid={os.getgid()}"
@@ -547,17 +590,17 @@ def test_a_full_disk_ends_in_one_sentence(bench: Bench) -> None:
         with full_disk(bench.clone.path / PROCESSED):
             done = bench.clone.make("run-preprocess", check=False)
     finally:
-        bench.mend()
+        bench.correct()
     sentence = (
         r"error: preprocess: cannot write [\w./ ]+: No space left on device; expected a folder that uid \d+ may write, "
         r"with free space: mend that and run again"
     )
     bench.refused(done, re.compile(sentence))
-    bench.recovers("run-preprocess", failed_in_a_stage=True)
+    bench.recovers("run-preprocess")
 
 
 def test_an_image_that_is_gone_ends_in_one_sentence(bench: Bench) -> None:
-    """A stage whose image was deleted while the run went on says that it must be built; the next run builds it."""
+    """A stage whose image is deleted while the run goes on says that it must be built; the next run builds it."""
     clone = bench.clone
     url("held.csv")(bench)
     clone.edit("stages/preprocess/preprocess.py", "TARGET =", f"# {uuid.uuid4()}\nTARGET =")  # an image that is ours
@@ -575,13 +618,13 @@ def test_an_image_that_is_gone_ends_in_one_sentence(bench: Bench) -> None:
             subprocess.run(["docker", "exec", bench.server, "touch", "/tmp/release"], check=True)
             printed = run.stdout.read()
     finally:
-        bench.mend()
+        bench.correct()
     sentence = (
         f"error: stage preprocess could not be started, Error response from daemon: No such image: {image}: "
         "'make build' builds it"
     )
     bench.refused(Make(command, run.returncode, printed), sentence)
-    bench.recovers("run-preprocess", failed_in_a_stage=True)
+    bench.recovers("run-preprocess")
     subprocess.run(["docker", "image", "rm", edited], check=True, stdout=subprocess.DEVNULL)  # no name of it is left
 
 
@@ -595,13 +638,21 @@ def test_an_image_that_is_gone_ends_in_one_sentence(bench: Bench) -> None:
     ids=["BOM", "CRLF", "URL"],
 )
 def test_what_only_looks_different_gives_the_same_bytes(bench: Bench, source: Mistake) -> None:
-    """The same table with a byte order mark, with Windows' line ends or from a URL gives the plain file's bytes."""
+    """The same table with a byte order mark, with Windows line ends, or from a URL gives the same output bytes."""
     source(bench)
     try:
         done = bench.clone.make("run-ingest")
         made = (bench.clone.path / RAW).read_bytes()
     finally:
-        bench.mend()
+        bench.correct()
     assert "ingest | starts in" in done.stdout
     assert made == bench.good[RAW]
-    bench.recovers("run-ingest", failed_in_a_stage=False)
+    bench.recovers("run-ingest")
+
+
+def test_after_all_these_mistakes_nothing_is_to_run(bench: Bench) -> None:
+    """With every mistake corrected, `make run` finds all stages up to date and the model published."""
+    done = bench.clone.make("run")
+    assert stages_line(done) == NOTHING
+    assert "version 1, published before" in done.stdout
+    bench.is_as_before()

@@ -3,18 +3,28 @@
 One kill a process here; all processes at all points, and random kills, are in tests/crash (`make test-crash`).
 """
 
-import os
 import re
-import signal
 import subprocess
-from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import Clone, last_line, stages_line
-from tests.killing import Begun, Result, from_nothing, kill_at, left_behind, result, undisturbed  # noqa: F401
+from tests.conftest import Clone, last_line, stages_line, wait_until
+from tests.killing import (  # noqa: F401
+    MEASURED,
+    VICTIMS,
+    Result,
+    ends_in_order,
+    from_nothing,
+    kill_at,
+    result,
+    same,
+    signal_at,
+    undisturbed,
+)
 
 pytestmark = pytest.mark.docker
+
+NOTHING = "nothing to run, all stages are up to date"
 
 
 @pytest.mark.parametrize(
@@ -22,11 +32,12 @@ pytestmark = pytest.mark.docker
     [
         ("make", "train fits"),
         ("docker client of make", "dvc.lock is half written"),
-        ("runner", "train has written one of two"),
+        ("runner", "the decision is half written"),
         ("DVC worker", "the run-cache's entry is half written"),
-        ("docker client of a stage", "preprocess has written one of two"),
-        ("stage container", "the version is there, undecided"),
-        ("MLflow server", "make adds files to the run"),
+        ("publisher", "half of the model is uploaded"),
+        ("docker client of a stage", "train has written one of three"),
+        ("stage container", "evaluate scores"),
+        ("MLflow server", "files are added to the run"),
     ],
 )
 def test_a_kill_changes_nothing(
@@ -43,45 +54,47 @@ def test_a_kill_changes_nothing(
 # --- signals
 
 
-def ctrl_c(run: Begun) -> None:
-    os.killpg(run.make.pid, signal.SIGINT)
-
-
-def term_make(run: Begun) -> None:
-    run.make.terminate()
-
-
-def stop_runner(run: Begun) -> None:
-    subprocess.run(["docker", "stop", *run.runner()], check=True, stdout=subprocess.DEVNULL)
-
-
 @pytest.mark.parametrize(
-    ("send", "name", "codes"),
-    [
-        (ctrl_c, "SIGINT", {130, -signal.SIGINT, 2}),
-        (term_make, "SIGTERM", {-signal.SIGTERM}),
-        (stop_runner, "SIGTERM", {2}),  # make's own, whatever the runner's is
-    ],
+    ("how", "point"), [("Ctrl-C", "train fits"), ("make is terminated", "the decision is half written")]
 )
 def test_a_signal_ends_a_run_in_order(
     undisturbed: tuple[Clone, Result],  # noqa: F811
-    send: Callable[[Begun], None],
-    name: str,
-    codes: set[int],
+    how: str,
+    point: str,
+    record_property,
 ) -> None:
-    """A signal to make or to the runner stops the stage and leaves no container; one line says so; no work is lost."""
+    """A signal stops stages and publishing, leaves no container and no file; one line says so; no work is lost."""
     clone, expected = undisturbed
-    with from_nothing(clone, "train fits", "kill-signl") as run:
-        send(run)
-        code = run.make.wait()
-        assert left_behind(clone) == []
-    assert code in codes
-    assert f"Error {128 + getattr(signal, name)}" in run.said() or code != 2
-    assert [line for line in run.said().splitlines() if "interrupted" in line] == [
-        f"interrupted by {name}; nothing is lost: the next 'make run' goes on"
+    again = signal_at(clone, how, point, expected, record_property)
+    assert stages_line(again) == ("ran train, evaluate" if point == "train fits" else NOTHING)
+
+
+def test_a_measurement_ends_in_order(undisturbed: tuple[Clone, Result]) -> None:  # noqa: F811
+    """`docker stop` of the runner, while a champion is measured, leaves nothing of that; the next run decides."""
+    clone, _ = undisturbed
+    with from_nothing(clone, MEASURED, "kill-again") as run:
+        ends_in_order(run, "the runner is stopped")
+    again = clone.make("run")
+    assert stages_line(again) == NOTHING and "kill-again version 2, published now" in again.stdout
+    assert "decision  Staging: not better than production" in again.stdout
+
+
+def test_a_stage_fails_beside_the_publisher(undisturbed: tuple[Clone, Result]) -> None:  # noqa: F811
+    """When the scorer fails with the model uploaded, that is the error; the next run scores it, and publishes it once.
+
+    The last file of a model to be uploaded is its own.
+    """
+    clone, expected = undisturbed
+    artifacts = clone.path / ".local" / "mlflow" / "artifacts"
+    before = len([*artifacts.rglob("model.json")])
+    with from_nothing(clone, "evaluate scores", "kill-fails") as run:
+        wait_until(lambda: len([*artifacts.rglob("model.json")]) > before, "the model is uploaded")
+        assert VICTIMS["stage container"](run)
+    assert [line for line in run.said().splitlines() if line.startswith(("error: ", "note: "))] == [
+        "error: stage evaluate was killed from outside (exit code 137); expected it to end by itself: run again"
     ]
-    assert stages_line(clone.make("run")) == "ran train, evaluate"
-    assert result(clone, "kill-signl").files == expected.files
+    assert stages_line(clone.make("run")) == "ran evaluate"
+    same(result(clone, "kill-fails"), expected)
 
 
 # --- the lock
@@ -91,7 +104,7 @@ def test_one_at_a_time(undisturbed: tuple[Clone, Result]) -> None:  # noqa: F811
     """While a run goes on, what changes outputs is refused and told who is at work since when; WAIT=1 waits for it."""
     clone, expected = undisturbed
     with from_nothing(clone, "train fits", "kill-two-x") as run:
-        for target in ("run", "push", "pull", "clean"):
+        for target in ("run", "publish", "push", "pull", "clean"):
             refused = clone.make(target, check=False)
             assert re.fullmatch(
                 r"error: make run is going on in this clone since [\d-]+ [\d:]+; expected its end first: wait for it, "

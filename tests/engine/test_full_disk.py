@@ -1,25 +1,22 @@
-"""No space left, in every stage and in MLflow: one sentence, and once there is space the next run ends right."""
+"""No space left, in any stage or in MLflow, is one sentence; once there is space, the next run ends as it should."""
 
 import json
 import re
 from collections.abc import Callable, Iterator
 
 import pytest
-import yaml
 
-from scripts.project import ROOT
-from tests.conftest import Clone, last_line, stages_line
-from tests.killing import Result, forget, left_behind, name_models, result, undisturbed  # noqa: F401
+from tests.conftest import STAGES, Clone, last_line, stages_line
+from tests.killing import UNDISTURBED, Result, forget, left_behind, name_models, result, same, undisturbed  # noqa: F401  # fmt: skip
 
 pytestmark = pytest.mark.docker
 
-STAGES = list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
 NO_ARTIFACTS = {"type": "tmpfs", "target": "/mlflow/artifacts", "tmpfs": {"size": 4096, "mode": 0o1777}}
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_without_space(undisturbed: tuple[Clone, Result], stage: str) -> None:  # noqa: F811
-    """A stage whose output does not fit ends in one sentence and leaves nothing; the next run is right."""
+    """A stage whose output does not fit ends in one sentence and leaves nothing; the next run ends as it should."""
     clone, expected = undisturbed
     forget(clone)
     full = clone.make("run", check=False, STOP_AT=f"{stage}@full")
@@ -31,7 +28,7 @@ def test_a_stage_without_space(undisturbed: tuple[Clone, Result], stage: str) ->
     assert re.fullmatch(sentence, last_line(full)), last_line(full)
     assert left_behind(clone) == []
     assert stages_line(clone.make("run")) == f"ran {', '.join(STAGES[STAGES.index(stage) :])}"
-    found = result(clone, "kill-none0")
+    found = result(clone, UNDISTURBED)
     assert (found.files, found.lock) == (expected.files, expected.lock)
 
 
@@ -42,16 +39,16 @@ def test_mlflow_without_space(undisturbed: tuple[Clone, Result], restart: Callab
     restart(NO_ARTIFACTS)
     full = clone.make("run", check=False)
     assert full.returncode == 2 and "Traceback" not in full.stdout
-    assert last_line(full).startswith("error: the model is trained, but not published: the MLflow server ")
+    assert last_line(full).startswith("error: kill-full0 is trained, but not published: the MLflow server ")
     restart()
     again = clone.make("run")
     assert "published now" in again.stdout
-    assert result(clone, "kill-full0") == expected
+    same(result(clone, "kill-full0"), expected)
 
 
 @pytest.fixture
 def restart(undisturbed: tuple[Clone, Result]) -> Iterator[Callable[..., None]]:  # noqa: F811
-    """Restarts the clone's MLflow server with other mounts beside its own."""
+    """Restart the clone's MLflow server with other mounts beside its own."""
     clone = undisturbed[0]
     override = clone.path / "docker-compose.override.yml"
 

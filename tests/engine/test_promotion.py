@@ -1,14 +1,19 @@
-"""Promotion, as the registry tells it and as people see it in MLflow's pages."""
+"""Promotion and live metrics, as the registry has them and as people see them in MLflow's pages."""
 
+import hashlib
 import json
 import os
+import re
+import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.conftest import Clone
+from tests.conftest import Clone, Make, stages_line
 
 pytestmark = pytest.mark.docker
 
@@ -22,7 +27,7 @@ CHANGES = {  # what is changed in params.yaml, against the defaults, for each of
 
 @pytest.fixture(scope="module")
 def clone(clone_at: Callable[[str], Clone]) -> Clone:
-    """A clone that has trained the four models of CHANGES, one after the other."""
+    """Return a clone that has trained the four models of CHANGES, one after the other."""
     clone = clone_at("promotion")
     for changes in CHANGES.values():
         clone.restore()
@@ -34,13 +39,13 @@ def clone(clone_at: Callable[[str], Clone]) -> Clone:
 
 @pytest.fixture(scope="module")
 def registered(clone: Clone) -> list[dict]:
-    """The versions that the four runs made."""
+    """Return the versions that the four runs made."""
     return clone.registry()
 
 
 def test_each_model_gets_the_stage_that_it_earned(registered: list[dict]) -> None:
-    """The first goes to production, a worse and an equal one to staging, a better one takes the first one's place."""
-    accuracies = [float(version["tags"]["test_accuracy"]) for version in registered]
+    """The first goes to Production, a worse and an equal one to Staging, and a better one replaces the first."""
+    accuracies = [float(version["tags"]["accuracy"]) for version in registered]
     first, worse, equal, better = accuracies
     assert worse < first == equal < better
     assert first < 1
@@ -48,33 +53,68 @@ def test_each_model_gets_the_stage_that_it_earned(registered: list[dict]) -> Non
 
 
 def test_alias_and_stage_agree(registered: list[dict]) -> None:
-    """The alias production is on the one version in Production, the alias staging on the newest one in Staging."""
+    """The alias production is on the version in Production, the alias staging on the newest one in Staging."""
     assert [version["aliases"] for version in registered] == [[], [], ["staging"], ["production"]]
 
 
-def test_each_decision_tells_its_reason(registered: list[dict]) -> None:
-    """Each version says what was decided when it came, and why, with the numbers; later decisions leave that alone."""
+def test_each_decision_gives_its_reason(registered: list[dict]) -> None:
+    """Each version says what was decided when it came, and why, with the numbers; later decisions do not change it."""
     told = [(version["tags"]["decision"], version["tags"]["reason"]) for version in registered]
-    first, worse, _, better = (float(version["tags"]["test_accuracy"]) for version in registered)
+    first, worse, _, better = (float(version["tags"]["accuracy"]) for version in registered)
     assert told == [
         ("Production", "no version was in production"),
-        ("Staging", f"not better than production: its test accuracy {worse:.6g} against {first:.6g} of version 1"),
-        ("Staging", f"not better than production: its test accuracy {first:.6g} against {first:.6g} of version 1"),
-        ("Production", f"better than production: its test accuracy {better:.6g} against {first:.6g} of version 1"),
+        ("Staging", f"not better than production: its accuracy {worse:.6g} against {first:.6g} of version 1"),
+        ("Staging", f"not better than production: its accuracy {first:.6g} against {first:.6g} of version 1"),
+        ("Production", f"better than production: its accuracy {better:.6g} against {first:.6g} of version 1"),
     ]
 
 
 def test_models_of_equal_score_differ_in_their_bytes(registered: list[dict]) -> None:
-    """Each of the four models is one of its own, told by the digest of its file."""
+    """Each of the four models has a digest of its own."""
     assert len({version["tags"]["model_sha256"] for version in registered}) == 4
 
 
 # --- in a browser
 
 
+@dataclass(frozen=True)
+class Browser:
+    """An image with a browser that looks at the pages of a clone's MLflow server."""
+
+    clone: Clone
+    image: str
+
+    def look(self, pages: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Return texts and curves of pages by name, once each shows what is wanted; see tests/browser/look.py.
+
+        Their pictures are in .local/test-output.
+        """
+        output = Path(os.environ["TEST_OUTPUT"])
+        command = ["docker", "run", "--rm", "--interactive", "--label", self.clone.label]
+        # In the server's own network, so that its address is the one that a user on this machine has.
+        command += ["--network", f"container:{mlflow(self.clone)}"]
+        command += ["--user", f"{os.getuid()}:{os.getgid()}", "--mount", f"type=bind,src={output},dst={output}"]
+        done = subprocess.run(
+            [*command, self.image, str(output)], input=json.dumps(pages), stdout=subprocess.PIPE, text=True, check=True
+        )
+        return json.loads(done.stdout)
+
+
+def address(page: str) -> str:
+    """Return the address of a page of MLflow, in the mode that shows runs and models."""
+    return f"http://127.0.0.1:5000/#/{page}?workflowType=machine_learning"
+
+
+def mlflow(clone: Clone) -> str:
+    """Return the container in which the clone's MLflow server runs."""
+    service = "label=com.docker.compose.service=mlflow"
+    (server,) = clone.docker("container", "ls", "--filter", service, "--format", "{{.Names}}")
+    return server
+
+
 @pytest.fixture(scope="module")
-def browser(clone: Clone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The name of an image with a browser, gone after the tests."""
+def browser(clone: Clone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Build the browser's image; delete it after the tests."""
     name = f"stages/clone-{clone.label.partition('=')[2]}:test-browser"
     build = ["docker", "buildx", "build", "--quiet", "--pull=false", "--tag", name]
     build += ["--build-arg", f"PYTHON_IMAGE={os.environ['PYTHON_IMAGE']}"]
@@ -82,73 +122,242 @@ def browser(clone: Clone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         build += ["--build-arg", variable]
     pip = tmp_path_factory.mktemp("pip") / "pip.conf"
     pip.write_text(f"[global]\nindex-url = {os.environ['PIP_INDEX_URL']}\n" if "PIP_INDEX_URL" in os.environ else "")
-    subprocess.run(
-        [*build, "--secret", f"id=pip.conf,src={pip}", str(Path(__file__).parent / "browser")],
-        check=True,
-        capture_output=True,
-    )
-    yield name
+    folder = Path(__file__).parent.parent / "browser"
+    subprocess.run([*build, "--secret", f"id=pip.conf,src={pip}", str(folder)], check=True, capture_output=True)
+    yield Browser(clone, name)
     subprocess.run(["docker", "image", "rm", name], check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")
-def pages(clone: Clone, registered: list[dict], browser: str) -> dict[str, str]:
-    """The texts of MLflow's pages about the model in production; their pictures are in .local/test-output."""
-    run = registered[3]["run_id"]
-    home = "http://127.0.0.1:5000/#"
+def pages(registered: list[dict], browser: Browser) -> dict[str, dict[str, Any]]:
+    """Return what MLflow's pages show about the model in production."""
+    run = f"experiments/1/runs/{registered[3]['run_id']}"
     wanted = {
-        "model": {"url": f"{home}/models/iris-classifier", "texts": ["Version 1", "Version 4", "@ production"]},
-        "version": {"url": f"{home}/models/iris-classifier/versions/4", "texts": ["decision", "Production"]},
-        "run": {"url": f"{home}/experiments/1/runs/{run}", "texts": ["n_estimators", "test_accuracy", "Datasets"]},
-        "runs": {"url": f"{home}/experiments/1/runs", "texts": ["iris-classifier-"]},
-        "picture": {"url": f"{home}/experiments/1/runs/{run}/artifacts/evaluation/confusion.png", "texts": ["KB"]},
-        "files": {"url": f"{home}/experiments/1/runs/{run}/artifacts/pipeline/dvc.yaml", "texts": ["GENERATED"]},
+        "model": {"url": address("models/iris-classifier"), "texts": ["Version 1", "Version 4", "@ production"]},
+        "version": {"url": address("models/iris-classifier/versions/4"), "texts": ["decision", "Production"]},
+        "run": {"url": address(run), "texts": ["n_estimators", "log_loss", "Datasets"]},
+        "curves": {"url": address(f"{run}/model-metrics"), "curves": {"train_accuracy": 10}},
+        "runs": {"url": address("experiments/1/runs"), "texts": ["iris-classifier-"]},
+        "picture": {"url": address(f"{run}/artifacts/evaluation/confusion.png"), "texts": ["KB"]},
+        "files": {"url": address(f"{run}/artifacts/pipeline/dvc.yaml"), "texts": ["GENERATED"]},
     }
-    (server,) = clone.docker(
-        "container", "ls", "--filter", "label=com.docker.compose.service=mlflow", "--format", "{{.Names}}"
-    )
-    output = Path(os.environ["TEST_OUTPUT"])
-    done = subprocess.run(
-        # In the server's own network, so that its address is the one that a user on this machine has.
-        ["docker", "run", "--rm", "--interactive", "--network", f"container:{server}", "--label", clone.label,
-         "--user", f"{os.getuid()}:{os.getgid()}", "--mount", f"type=bind,src={output},dst={output}",
-         browser, str(output)],
-        input=json.dumps(wanted), capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return json.loads(done.stdout)
+    return browser.look(wanted)
 
 
-def test_the_models_page_shows_versions_aliases_and_reasons(pages: dict[str, str]) -> None:
+def test_the_models_page_shows_versions_aliases_and_reasons(pages: dict[str, dict[str, Any]]) -> None:
     """The registered model's page lists four versions with aliases, decisions and reasons."""
-    shown = pages["model"]
+    shown = pages["model"]["text"]
     assert [f"Version {number}" in shown for number in range(1, 5)] == [True] * 4
     assert "@ production" in shown and "@ staging" in shown
     assert shown.count("not better than production") >= 2
 
 
-def test_the_versions_page_shows_where_it_comes_from(pages: dict[str, str]) -> None:
+def test_the_versions_page_shows_where_it_comes_from(pages: dict[str, dict[str, Any]]) -> None:
     """The page of the version in production shows its stage, its alias, its run and its tags."""
-    shown = pages["version"]
-    for text in ("@ production", "Production", "Source Run", "git_commit", "dvc_lock_sha256", "test_data_sha256"):
+    shown = pages["version"]["text"]
+    tags = ("git_commit", "dvc_lock_sha256", "model_file", "scorer_image", "scorer_params", "test_data_sha256")
+    for text in ("@ production", "Production", "Source Run", "accuracy", *tags):
         assert text in shown
 
 
-def test_the_runs_page_shows_parameters_metrics_and_data(pages: dict[str, str]) -> None:
-    """The run's page shows parameters, metrics, both data sets and the version registered from it."""
-    shown = pages["run"]
-    for text in ("max_depth", "n_estimators", "test_accuracy", "f1_macro", "log_loss", "Finished", "train (", "v4"):
+def test_the_runs_page_shows_parameters_of_all_stages(pages: dict[str, dict[str, Any]]) -> None:
+    """The run's page shows each parameter of each stage once, and with the stage's name if two stages have it."""
+    shown = pages["run"]["text"].splitlines()
+    for name in ("source", "test_size", "n_estimators", "max_depth", "importance_repeats"):
+        assert shown.count(name) == 1, name
+    for stage in ("preprocess", "train", "evaluate"):
+        assert shown.count(f"{stage}.seed") == 1, stage
+    assert "seed" not in shown
+
+
+def test_the_runs_page_shows_each_metric_once(pages: dict[str, dict[str, Any]]) -> None:
+    """The run's page shows each metric once, both data sets, and the version registered from it."""
+    shown = pages["run"]["text"]
+    for name in ("accuracy", "f1_macro", "log_loss", "per_class.setosa.f1", "train_accuracy"):
+        assert shown.splitlines().count(name) == 1, name
+    for text in ("Finished", "train_csv (", "v4"):
         assert text in shown
+    assert "test_accuracy" not in shown
     assert "Failed to load" not in shown
 
 
-def test_the_experiments_page_lists_the_runs(pages: dict[str, str]) -> None:
+def test_the_runs_page_draws_curves(pages: dict[str, dict[str, Any]]) -> None:
+    """A column of a plots file with steps is a curve on the run's page, with each of its points once."""
+    assert pages["curves"]["curves"]["train_accuracy"] == 10
+    assert pages["curves"]["curves"]["accuracy"] == 0  # a number is no curve
+
+
+def test_the_experiments_page_lists_the_runs(pages: dict[str, dict[str, Any]]) -> None:
     """The experiment's page lists the four runs."""
-    assert pages["runs"].count("iris-classifier-") >= 4
+    assert pages["runs"]["text"].count("iris-classifier-") >= 4
 
 
-def test_artifacts_are_shown(pages: dict[str, str], clone: Clone) -> None:
+def test_artifacts_are_shown(pages: dict[str, dict[str, Any]]) -> None:
     """The run's artifacts hold the pictures, the model and the pipeline's files, and show them."""
     for text in ("confusion.png", "importance.png", "roc.png", "metrics.json", "model", "pipeline"):
-        assert text in pages["picture"]
-    assert "stages/train:" in pages["files"]
+        assert text in pages["picture"]["text"]
+    assert "stages/train:" in pages["files"]["text"]
     assert (Path(os.environ["TEST_OUTPUT"]) / "picture.png").stat().st_size > 10_000
+
+
+# --- live metrics
+
+EPOCHS, BEFORE = 50, 40
+"""What the stage prints, and how much of it before it waits for the test."""
+TOKEN = hashlib.sha1(b"a token").hexdigest()
+IN_PYTHON = f"""
+
+def epochs() -> None:
+    import time
+
+    for epoch in range(1, {EPOCHS + 1}):
+        while epoch > {BEFORE} and not Path("/tmp/go").exists():
+            time.sleep(0.1)
+        log_metric(step=epoch, loss=1 / epoch, learning_rate=0.1)
+        time.sleep(0.05)
+
+"""
+IN_SHELL = f"""set -e
+for epoch in $(seq {EPOCHS}); do
+    while [ "$epoch" -gt {BEFORE} ] && [ ! -e /tmp/go ]; do sleep 0.1; done
+    echo "::metric loss=0.$((100 - epoch)) learning_rate=0.1 step=$epoch"
+    sleep 0.05
+done
+cp /app/model.json /app/signature.json models/
+printf 'step,train_accuracy\\n1,0.9\\n' > models/training.csv
+"""
+DOCKERFILE = """ARG BASE_IMAGE
+FROM ${BASE_IMAGE}
+COPY . /app/
+ENTRYPOINT ["sh", "/app/train.sh"]
+"""
+
+
+def train_in_python(clone: Clone) -> None:
+    """Let train print its epochs by the kit's log_metric."""
+    clone.edit("stages/train/train.py", "\ndef main(", f"{IN_PYTHON}\ndef main(")
+    clone.edit(
+        "stages/train/train.py", "    features, rows, truth = read(", "    epochs()\n    features, rows, truth = read("
+    )
+    clone.edit("params.yaml", "n_estimators: 100", "n_estimators: 102")
+
+
+def train_in_shell(clone: Clone) -> None:
+    """Make train a shell script in an image of its own, that prints its epochs by echo and knows its model."""
+    folder = clone.path / "stages" / "train"
+    for file in ("model.json", "signature.json"):
+        shutil.copy(clone.path / "models" / file, folder)
+    with (folder / "model.json").open("a") as file:
+        file.write("\n")  # a model that no version has
+    (folder / "train.py").unlink()
+    (folder / "train.sh").write_text(IN_SHELL)
+    (folder / "Dockerfile").write_text(DOCKERFILE)
+
+
+WAIT_FOR_CURVE = f"""
+import sys, time
+from mlflow import MlflowClient
+client = MlflowClient("http://127.0.0.1:5000")
+end = time.monotonic() + 300
+while time.monotonic() < end:
+    for run in client.search_runs(["1"], "attributes.status = 'RUNNING'"):
+        if len(client.get_metric_history(run.info.run_id, "loss")) >= {BEFORE}:
+            sys.exit(print(run.info.run_id))
+    time.sleep(0.2)
+sys.exit("no run has so many values")
+"""
+"""Runs beside the server; prints the run that has the curve's first part."""
+
+
+@dataclass(frozen=True)
+class Live:
+    """What was seen while train ran, and how its run ended."""
+
+    name: str  # of the variant
+    image: str
+    container: str  # as `docker inspect` shows it
+    run_id: str
+    page: dict[str, Any]
+    still_ran: bool
+    done: Make
+    versions: list[dict]
+
+
+@pytest.fixture(scope="module", params=[train_in_python, train_in_shell], ids=["python", "shell"])
+def live(request: pytest.FixtureRequest, registered: list[dict], browser: Browser) -> Live:
+    """Look at the run's page while train waits for the test in the midst of its epochs, then let it go on."""
+    clone, name = browser.clone, request.param.__name__.removeprefix("train_in_")
+    clone.restore()
+    clone.git("clean", "--quiet", "--force", "stages")
+    request.param(clone)
+    environ = os.environ | {"MLFLOW_TRACKING_USERNAME": "ann", "MLFLOW_TRACKING_PASSWORD": TOKEN}
+    log = clone.path / ".local" / f"live-{name}.log"
+    command = ["make", "run"]
+    training = ("container", "ls", "--quiet", "--filter", "label=pipeline.stage=train")
+    with (
+        log.open("w") as output,
+        subprocess.Popen(command, cwd=clone.path, env=environ, stdout=output, stderr=output) as run,
+    ):
+        found = subprocess.run(
+            ["docker", "exec", mlflow(clone), "python", "-c", WAIT_FOR_CURVE], stdout=subprocess.PIPE, text=True
+        )
+        assert found.returncode == 0, log.read_text()
+        run_id = found.stdout.strip()
+        (container,) = clone.docker(*training)
+        inspected = subprocess.check_output(["docker", "inspect", container], text=True)
+        url = address(f"experiments/1/runs/{run_id}/model-metrics")
+        page = browser.look({f"live-{name}": {"url": url, "curves": {"loss": BEFORE}}})[f"live-{name}"]
+        still_ran = clone.docker(*training) == [container] and run.poll() is None
+        subprocess.run(["docker", "exec", container, "touch", "/tmp/go"], check=True)
+    image = clone.stages()["train"]["cmd"][1]
+    image = re.search(r"stages/train:\w+", image)[0]
+    done = Make(command, run.returncode, log.read_text())
+    return Live(name, image, inspected, run_id, page, still_ran, done, clone.registry())
+
+
+def test_the_curve_is_seen_while_the_stage_runs(live: Live) -> None:
+    """A browser shows the curve of what a stage prints as `::metric` lines before the stage ends."""
+    assert live.still_ran
+    assert live.page["curves"]["loss"] >= BEFORE
+    assert (Path(os.environ["TEST_OUTPUT"]) / f"live-{live.name}.png").stat().st_size > 10_000
+
+
+def test_the_run_shows_the_metrics_too(live: Live) -> None:
+    """What the stage prints as metrics stands in the output of `make run`, a line a step."""
+    steps = re.findall(r"^train +\| loss=\S+ learning_rate=0\.1 step=(\d+)$", live.done.stdout, re.M)
+    assert [int(step) for step in steps] == list(range(1, EPOCHS + 1))
+
+
+def test_the_same_run_holds_the_model(live: Live, clone: Clone) -> None:
+    """When the stage has ended, the run with the curve is finished and the version's, and has each point once."""
+    assert live.done.returncode == 0 and stages_line(live.done) == "ran train, evaluate", live.done.stdout
+    version = live.versions[-1]
+    model = (clone.path / "models/model.json").read_bytes()
+    assert (version["run_id"], version["tags"]["model_sha256"]) == (live.run_id, hashlib.sha256(model).hexdigest())
+    printed = clone.python(
+        "import json\n"
+        "from mlflow import MlflowClient\n"
+        "client = MlflowClient()\n"
+        f"run = client.get_run('{live.run_id}')\n"
+        f"steps = [point.step for point in client.get_metric_history('{live.run_id}', 'loss')]\n"
+        f"files = [file.path for file in client.list_artifacts('{live.run_id}', 'model')]\n"
+        "print('JSON', json.dumps([run.info.status, steps, files, 'accuracy' in run.data.metrics]))\n"
+    )
+    status, steps, files, is_scored = json.loads(re.search(r"JSON (.*)", printed)[1])
+    assert status == "FINISHED" and is_scored
+    assert sorted(steps) == list(range(1, EPOCHS + 1))
+    assert "model/model.json" in files
+
+
+def test_the_stage_has_no_network_no_token_and_no_mlflow(live: Live) -> None:
+    """The stage that logs has no network and no token in its container, and no MLflow in its image."""
+    (container,) = json.loads(live.container)
+    assert container["HostConfig"]["NetworkMode"] == "none"
+    assert list(container["NetworkSettings"]["Networks"]) == ["none"]
+    assert TOKEN not in live.container
+    names = [variable.partition("=")[0] for variable in container["Config"]["Env"]]
+    assert [name for name in names if re.match("MLFLOW|DAGSHUB|AWS|DVC", name)] == []
+    python = ["docker", "run", "--rm", "--network", "none", "--entrypoint", "python", live.image]
+    assert subprocess.run([*python, "-c", "import sys"]).returncode == 0
+    done = subprocess.run([*python, "-c", "import mlflow"], capture_output=True, text=True)
+    assert "ModuleNotFoundError: No module named 'mlflow'" in done.stderr

@@ -1,4 +1,4 @@
-"""Secrets: they arrive as they were written, and show nowhere but where they must be."""
+"""Secrets arrive as they were written, and show nowhere but where they must be."""
 
 import base64
 import hashlib
@@ -9,27 +9,24 @@ import re
 import secrets
 import shlex
 import subprocess
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
-import yaml
-from tests.test_pipeline import ALL
 
 from scripts.pipeline import build, images
-from scripts.project import ROOT
-from tests.conftest import Clone, with_probe
+from scripts.pipeline.images import Image
+from scripts.project import ROOT, Project
+from tests.conftest import ALL, STAGES, Clone, inspecting, stage_in, stages_line, with_probe
 
 MARK = f"mark{secrets.token_hex(8)}"
 TOKEN = f"""{MARK} # it's a "token" of $HOME and ${{USER}} `id` $(id) \\ end"""
 """With all that a shell, Docker, Compose, make or a .env reader could take for something else."""
 WRITTEN = '"' + TOKEN.replace("\\", "\\\\").replace('"', '\\"') + '"'
 SIGNS = [MARK, base64.b64encode(f"me:{TOKEN}".encode()).decode()]
-"""What gives the token away: the middle of it, which no quoting changes, and what HTTP makes of it."""
+"""What gives the token away: its beginning, which no quoting changes, and what HTTP makes of it."""
 
 # Looks into every process's command line until its input ends.
 WATCH = """
@@ -53,46 +50,22 @@ def output_of(*command: str, check: bool = True) -> str:
     return subprocess.run(command, check=check, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
 
 
-@dataclass
-class Watch:
-    """What is to be seen of a clone's containers, and of the machine's processes, while it lasts."""
+class Run(NamedTuple):
+    """A run with a token: its clone, what it printed, and what was to be seen of it while it lasted."""
 
     clone: Clone
-    inspected: dict[str, dict[str, Any]] = field(default_factory=dict)
-    given_away: list[str] = field(default_factory=list)
-    seen: list[str] = field(default_factory=list)
-
-    def __enter__(self) -> "Watch":
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._inspect)
-        self._thread.start()
-        self._processes = subprocess.Popen(
-            [
-                *("docker", "run", "--rm", "--init", "--interactive", "--pull", "never", "--pid", "host"),
-                *("--network", "none", "--label", Clone(ROOT).label, "--env", "SIGN"),
-                *(os.environ["RUNNER_IMAGE"], "python", "-c", WATCH),
-            ],
-            env=os.environ | {"SIGN": MARK}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
-        self.given_away, self.seen = json.loads(self._processes.communicate("end\n")[0])
-
-    def _inspect(self) -> None:
-        while not self._end.wait(0.05):
-            ids = self.clone.docker("container", "ls", "--all", "--quiet", "--no-trunc")
-            if new := [one for one in ids if one not in self.inspected]:
-                for container in json.loads(output_of("docker", "inspect", *new, check=False) or "[]"):
-                    self.inspected[container["Id"]] = container
+    printed: str
+    containers: list[dict[str, Any]]  # as `docker inspect` shows them
+    given_away: list[str]  # command lines of any process of the machine that held the token
+    seen: list[str]  # the stages whose command lines were looked at
 
 
 @pytest.fixture(scope="module")
-def run(clone_at: Callable[[str], Clone]) -> Iterator[tuple[Clone, Watch, str]]:
-    """A clone with the token in a .env with CRLF line ends, its first run, and what was seen and printed then."""
+def run(clone_at: Callable[[str], Clone]) -> Run:
+    """The first run of a clone with the token in a .env with CRLF line ends; train asks for the token, and has it."""
     clone = clone_at("secret")
+    names = '["MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"]'
+    clone.edit("dvc.yaml.template", 'stage("train",', f'stage("train", network="mlflow", env={names},')
     text = (clone.path / ".env.example").read_text()
     for name, value in (
         ("MLFLOW_TRACKING_USERNAME", "me"),
@@ -103,53 +76,57 @@ def run(clone_at: Callable[[str], Clone]) -> Iterator[tuple[Clone, Watch, str]]:
         assert f"\n{name}=\n" in text
         text = text.replace(f"\n{name}=\n", f"\n{name}={value}\n")
     (clone.path / ".env").write_bytes(text.replace("\n", "\r\n").encode())
-    with Watch(clone) as watch:
-        printed = clone.make("run").stdout
-    assert ALL in printed
-    yield clone, watch, printed
+    watch = ["docker", "run", "--rm", "--init", "--interactive", "--pull", "never", "--pid", "host", "--env", "SIGN"]
+    watch += ["--network", "none", "--label", Clone(ROOT).label, os.environ["RUNNER_IMAGE"], "python", "-c", WATCH]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with (
+        subprocess.Popen(watch, env=os.environ | {"SIGN": MARK}, **pipes) as processes,
+        inspecting(clone) as containers,
+    ):
+        done = clone.make("run", check=False)
+        given_away, seen = json.loads(processes.communicate("end\n")[0])
+    assert done.returncode == 0, done.stdout
+    assert stages_line(done) == ALL
+    return Run(clone, done.stdout, containers, given_away, seen)
 
 
 @pytest.mark.docker
-def test_a_token_arrives_unchanged(run: tuple[Clone, Watch, str]) -> None:
+def test_a_token_arrives_unchanged(run: Run) -> None:
     """A token with #, quotes, $, spaces and a CRLF after it is the same in .env, in the runner and in train."""
-    clone = run[0]
     digest = "import hashlib, os; print('DIGEST', hashlib.sha256(os.environ[{!r}].encode()).hexdigest())"
-    train = yaml.safe_load((clone.path / "dvc.yaml").read_text())["stages"]["train"]["cmd"][-1]
-    typed = with_probe(train, digest.format("MLFLOW_TRACKING_PASSWORD"))
+    typed = with_probe(run.clone.stages()["train"]["cmd"][-1], digest.format("MLFLOW_TRACKING_PASSWORD"))
     typed += f"\npython -c {shlex.quote(digest.format('AWS_SECRET_ACCESS_KEY'))}\n"
-    found = re.findall(r"^DIGEST (\w+)", clone.make("shell", stdin=typed).stdout, re.M)
+    found = re.findall(r"^DIGEST (\w+)", run.clone.make("shell", stdin=typed).stdout, re.M)
     assert found == [hashlib.sha256(TOKEN.encode()).hexdigest()] * 2
 
 
 @pytest.mark.docker
-def test_a_token_is_in_no_command_line(run: tuple[Clone, Watch, str]) -> None:
+def test_a_token_is_in_no_command_line(run: Run) -> None:
     """While a run lasts no process of the machine has the token on its command line: `ps` does not show it."""
-    watch = run[1]
-    assert {"train", "evaluate"} <= set(watch.seen), "the watch has not seen the run"
-    assert watch.given_away == []
+    assert {"train", "evaluate"} <= set(run.seen), "the watch has not seen the run"
+    assert run.given_away == []
 
 
 @pytest.mark.docker
-def test_a_token_is_in_no_containers_description(run: tuple[Clone, Watch, str]) -> None:
-    """What Docker tells of a run's containers holds the token as a variable of train alone."""
-    containers = run[1].inspected.values()
-    labels = [container["Config"]["Labels"] for container in containers]
-    assert {label.get("pipeline.stage") for label in labels} >= {"ingest", "preprocess", "train", "evaluate"}
+def test_a_token_is_in_no_containers_description(run: Run) -> None:
+    """What `docker inspect` shows of a run's containers has the token as a variable of the stage that asks for it."""
+    labels = [container["Config"]["Labels"] for container in run.containers]
+    assert {stage_in(container) for container in run.containers} >= {*STAGES}
     assert any(label.get("pipeline.role") == "runner" for label in labels)
     assert any(label.get("com.docker.compose.service") == "mlflow" for label in labels)
     holders = set()
-    for container in containers:
+    for container in run.containers:
         config = container["Config"]
         if holds(json.dumps(config["Env"])):
-            holders.add(config["Labels"].get("pipeline.stage"))
+            holders.add(stage_in(container))
         assert not holds(json.dumps(container | {"Config": config | {"Env": []}})), config["Cmd"]
     assert holders == {"train"}
 
 
 @pytest.mark.docker
-def test_a_token_is_in_no_image(run: tuple[Clone, Watch, str]) -> None:
+def test_a_token_is_in_no_image(run: Run) -> None:
     """No image that a run used has the token in its history or in its description."""
-    used = {container["Image"] for container in run[1].inspected.values()}
+    used = {container["Image"] for container in run.containers}
     assert len(used) >= 5
     for image in used:
         assert not holds(output_of("docker", "history", "--no-trunc", image))
@@ -157,9 +134,9 @@ def test_a_token_is_in_no_image(run: tuple[Clone, Watch, str]) -> None:
 
 
 @pytest.mark.docker
-def test_a_token_is_in_no_file_but_dotenv(run: tuple[Clone, Watch, str]) -> None:
-    """Neither outputs, logs, MLflow's database and artifacts, caches nor git hold the token; .env does."""
-    clone = run[0]
+def test_a_token_is_in_no_file_but_dotenv(run: Run) -> None:
+    """Neither outputs, logs, MLflow's database and artifacts, caches nor git have the token; .env has it."""
+    clone = run.clone
     files = [path for path in clone.path.rglob("*") if path.is_file() and not path.is_symlink()]
     names = {path.relative_to(clone.path).as_posix() for path in files}
     assert {"dvc.yaml", "dvc.lock", ".local/logs/run.log", ".local/mlflow/mlflow.db"} <= names
@@ -170,10 +147,10 @@ def test_a_token_is_in_no_file_but_dotenv(run: tuple[Clone, Watch, str]) -> None
 
 
 @pytest.mark.docker
-def test_a_token_is_not_printed(run: tuple[Clone, Watch, str]) -> None:
+def test_a_token_is_not_printed(run: Run) -> None:
     """A run prints no part of the token, and neither do `make status` and `make ui`."""
-    assert not holds(run[2])
-    assert not holds(run[0].make("status", "ui").stdout)
+    assert not holds(run.printed)
+    assert not holds(run.clone.make("status", "ui").stdout)
 
 
 def holds(text: str) -> bool:
@@ -240,12 +217,11 @@ def index() -> Iterator[str]:
 
 
 @pytest.mark.docker
-def test_the_password_of_a_package_index_stays_in_no_image(run: tuple[Clone, Watch, str], index: str) -> None:
+def test_the_password_of_a_package_index_stays_in_no_image(run: Run, index: str) -> None:
     """A build that needs the password of PIP_INDEX_URL gets it, and neither image nor log nor file keeps it."""
-    clone = run[0]
+    clone = run.clone
     probe = clone.path / "stages" / PROBE
     probe.mkdir()
-    (probe / "Dockerfile").write_text((clone.path / "stages/ingest/Dockerfile").read_text().replace("ingest", PROBE))
     (probe / "requirements.txt").write_text(f"{PROBE}==1\n")
     (probe / f"{PROBE}.py").write_text(f"import {PROBE}\n")
     nothing = dict.fromkeys(("PIP_EXTRA_INDEX_URL", "NO_PROXY", "no_proxy", *PROXIES), "")
@@ -262,13 +238,12 @@ def test_the_password_of_a_package_index_stays_in_no_image(run: tuple[Clone, Wat
     assert holders == []
 
 
-def test_a_stages_build_names_secrets_and_tells_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The command that builds a stage's image names the proxies and the index's file, and holds no password of them."""
+def test_a_stages_build_names_secrets_and_shows_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The command that builds a stage's image names the proxies and the index's file, and has no password of them."""
     monkeypatch.setenv("PIP_INDEX_URL", f"https://me:{PASSWORD}@index.invalid/simple")
     for name in PROXIES:
         monkeypatch.setenv(name, f"http://me:{PASSWORD}@proxy.invalid:3128")
     monkeypatch.setenv("CLONE", "0123456789ab")
-    monkeypatch.setattr(build, "LOCAL", tmp_path)
     commands, files = [], []
 
     def instead(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
@@ -278,16 +253,16 @@ def test_a_stages_build_names_secrets_and_tells_none(monkeypatch: pytest.MonkeyP
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(build.subprocess, "run", instead)
-    wanted = images.load()
-    build.build(wanted["train"], wanted["base"])
+    base, stage = (Image(name, f"stages/{name}:0123456789ab", {}) for name in ("base", "a-stage"))
+    build.build(stage, base, Project(tmp_path))
     (command,) = commands
     assert PASSWORD not in " ".join(command)
     assert set(PROXIES) <= {word.partition("=")[0] for word in command}
     assert PASSWORD in files[0]
 
 
-def test_the_runners_build_names_secrets_and_tells_none(tmp_path: Path) -> None:
-    """The command that builds the runner's image names the index and the proxies, and holds no password of them."""
+def test_the_runners_build_names_secrets_and_shows_none(tmp_path: Path) -> None:
+    """The command that builds the runner's image names the index and the proxies, and has no password of them."""
     names = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", *PROXIES)
     log = tmp_path / "log"
     (tmp_path / "docker").write_text(
@@ -314,7 +289,7 @@ def test_the_runners_image_is_not_given_the_index() -> None:
 
 @pytest.mark.docker
 def test_the_runners_history_has_no_index() -> None:
-    """The history of the runner's image at hand names no package index."""
+    """The history of the runner's image names no package index."""
     history = output_of("docker", "history", "--no-trunc", os.environ["RUNNER_IMAGE"])
     assert "apt-get" in history
     assert "PIP_INDEX_URL" not in history and "PIP_EXTRA_INDEX_URL" not in history

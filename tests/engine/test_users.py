@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.test_pipeline import ALL, NOTHING, OUTPUTS
 
 from scripts.project import ROOT
-from tests.conftest import Clone, Make, owner_of, stages_line
+from tests.conftest import ALL, NOTHING, OUTPUTS, Clone, Make, owner_of, stages_line
 
 ANA = 4321
 """A user of the group that may use Docker; BOB, of the same host, is not in it."""
 BOB = 4322
+COMPARED = (*OUTPUTS, "dvc.yaml", "dvc.lock")
+"""What is the same whoever runs."""
 TWO_USERS = f"""
 for user in ana:{ANA} bob:{BOB}; do
     name=${{user%:*}} uid=${{user#*:}}
@@ -35,7 +36,7 @@ class Host:
     folders: tuple[Path, ...]
 
     def sh(self, script: str, user: str = "root", check: bool = True) -> Make:
-        """Runs `script` as `user`, with umask 077 unless that is root, with nothing of ours but the Python image."""
+        """Run `script` as `user`, with umask 077 unless that is root, with nothing of ours but the Python image."""
         if user != "root":
             become = f"setpriv --reuid {user} --regid {user} --init-groups env HOME=/home/{user} USER={user}"
             script = f"exec {become} sh -c {shlex.quote('umask 077; ' + script)}"
@@ -53,14 +54,14 @@ class Host:
         return done
 
     def strangers(self, uid: int) -> list[str]:
-        """What below the folders does not belong to the user and the group `uid`."""
+        """Return what below the folders does not belong to the user and the group `uid`."""
         places = " ".join(shlex.quote(str(path)) for path in self.folders)
         return self.sh(f"find {places} ! -uid {uid} -o ! -gid {uid}").stdout.splitlines()
 
 
 @pytest.fixture(scope="module")
 def host_of_ana(started: tuple[Clone, Make]) -> Iterator[Callable[..., Host]]:
-    """Gives clones to ana, as if she had made them with umask 077, and takes them back at the end."""
+    """Give clones to ana, as if she had made them with umask 077, and take them back at the end."""
     hosts = []
     uid, gid = owner_of(ROOT)
 
@@ -83,28 +84,28 @@ def run_by_ana(clone_at: Callable[[str], Clone], host_of_ana: Callable[..., Host
     """Ana's host with her clone, what her first `make run` printed, and her outputs' digests after it."""
     host = host_of_ana(clone_at("ana").path)
     done = host.sh("make run", "ana")
-    return host, done, digests(host.sh(f"sha256sum {' '.join(OUTPUTS)}").stdout)
+    return host, done, digests(host.sh(f"sha256sum {' '.join(COMPARED)}").stdout)
 
 
 def digests(printed: str) -> dict[str, str]:
-    """What sha256sum printed: the digest by file."""
+    """Return the digests that sha256sum printed, by file."""
     return {name: digest for digest, name in map(str.split, printed.splitlines())}
 
 
 @pytest.mark.docker
 def test_a_user_gets_what_root_gets(run_by_ana: tuple[Host, Make, dict[str, str]], started: tuple[Clone, Make]) -> None:
-    """`make run` by an ordinary user with umask 077 gives the same bytes and registers the same model."""
+    """`make run` by an ordinary user with umask 077 gives the same bytes, dvc.lock's too, and registers the model."""
     host, done, found = run_by_ana
     assert stages_line(done) == ALL
     assert "iris-classifier version 1, published now" in done.stdout
-    theirs = subprocess.run(["sha256sum", *OUTPUTS], cwd=started[0].path, capture_output=True, text=True, check=True)
+    theirs = subprocess.run(["sha256sum", *COMPARED], cwd=started[0].path, capture_output=True, text=True, check=True)
     assert found == digests(theirs.stdout)
-    assert host.sh("git status --porcelain", "ana").stdout == ""
+    assert host.sh("git status --porcelain", "ana").stdout == "?? dvc.lock\n"
 
 
 @pytest.mark.docker
 def test_a_users_files_are_the_users(run_by_ana: tuple[Host, Make, dict[str, str]]) -> None:
-    """After a run by an ordinary user every file below the clone is that user's, and .env is for no one else."""
+    """After a run by an ordinary user every file below the clone is that user's, and no one else may read .env."""
     host = run_by_ana[0]
     assert host.strangers(ANA) == []
     assert host.sh("stat -c %a .env").stdout.strip() == "600"
@@ -135,7 +136,7 @@ def test_a_user_cleans_up(run_by_ana: tuple[Host, Make, dict[str, str]]) -> None
 def test_root_in_a_users_clone_leaves_the_users_files(
     clone_at: Callable[[str], Clone], host_of_ana: Callable[..., Host]
 ) -> None:
-    """Root may run a clone and a worktree of another user's, whom git then doubts: all files are still that user's."""
+    """Root may run in another user's clone and worktree, which git then distrusts: all files are still that user's."""
     clone = clone_at("anas")
     worktree = clone.path.parent / "anas worktree"
     clone.git("worktree", "add", "--quiet", "--detach", str(worktree))
@@ -151,7 +152,7 @@ def test_root_in_a_users_clone_leaves_the_users_files(
 
 @pytest.mark.docker
 def test_a_user_outside_dockers_group_is_told_what_to_do(clone_at: Callable[[str], Clone]) -> None:
-    """Where the engine's socket is closed to a user, one sentence names the group and the command; nothing is made."""
+    """If the engine's socket is closed to a user, one sentence names the group and the command; nothing is made."""
     clone = clone_at("bob")
     subprocess.run(["chmod", "-R", "go=rwX", str(clone.path)], check=True)
     host = Host((clone.path,))
@@ -169,14 +170,14 @@ def test_a_user_outside_dockers_group_is_told_what_to_do(clone_at: Callable[[str
 
 
 def one_sentence(printed: str) -> str:
-    """The one line that a refused make printed besides make's own."""
+    """Return the one line that a refused make printed besides make's own."""
     (line,) = [line for line in printed.splitlines() if not line.startswith("make: ***")]
     return line
 
 
 @pytest.fixture
 def runner(tmp_path: Path) -> Callable[..., tuple[Make, list[str]]]:
-    """Calls scripts/host/runner.sh with a `docker` of ours: how it ended, and the command lines that reached docker."""
+    """Call scripts/host/runner.sh with a `docker` of ours: how it ended, and the command lines that reached docker."""
     programs = {
         "docker": f'printf "%s\\n" "$*" >> {shlex.quote(str(tmp_path))}/log\n'
         'case $1 in info) echo "$ENGINE"; [ -n "$ENGINE" ] ;; version) [ -n "${ENGINE## *}" ] ;;\n'
@@ -208,13 +209,13 @@ def runner(tmp_path: Path) -> Callable[..., tuple[Make, list[str]]]:
 
 
 def started_with(lines: list[str]) -> str:
-    """The `docker run` that reached docker."""
+    """Return the `docker run` that reached docker."""
     (line,) = [line for line in lines if line.startswith("run ")]
     return line
 
 
 NO_ENGINE = ["", " []"]
-"""What `docker info` prints where none answers; with the second, Docker's client 26.1 ends with 0."""
+"""What `docker info` prints if none answers; with the second, Docker's client 26.1 ends with 0."""
 PLAIN = "Debian GNU/Linux 13 (trixie) [name=seccomp,profile=builtin name=cgroupns]"
 
 
@@ -260,7 +261,7 @@ def test_an_engine_elsewhere_is_refused(runner: Callable[..., tuple[Make, list[s
 def test_an_engine_elsewhere_that_is_away_is_named(
     runner: Callable[..., tuple[Make, list[str]]], address: str, engine: str
 ) -> None:
-    """Where DOCKER_HOST does not answer, one sentence says so; no engine is installed beside it."""
+    """If DOCKER_HOST does not answer, one sentence says so; no engine is installed beside it."""
     done, _ = runner(engine, DOCKER_HOST=address)
     assert done.returncode == 1
     assert one_sentence(done.stdout) == (
@@ -272,7 +273,7 @@ def test_an_engine_elsewhere_that_is_away_is_named(
 def test_an_engine_that_answers_only_to_root_is_told_apart(
     runner: Callable[..., tuple[Make, list[str]]], engine: str
 ) -> None:
-    """Where the engine runs and answers root alone, the last line says how to join its group."""
+    """If the engine runs and answers root alone, the last line says how to join its group."""
     done, _ = runner(engine)
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == (

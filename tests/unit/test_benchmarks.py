@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import yaml
 
 from benchmarks import cgroups, engine, pipelines, report
 from benchmarks.comparisons import NAMES, full_run
@@ -11,6 +10,7 @@ from benchmarks.engine import Layers
 from benchmarks.measure import Bound, Measurement, Record
 from benchmarks.pipelines import Work
 from scripts.pipeline import images, template
+from scripts.pipeline.stage import Stage
 from scripts.project import ROOT, UserError
 from scripts.verbs import bench
 
@@ -135,24 +135,23 @@ def test_shapes():
 
 @pytest.mark.parametrize("works", [pipelines.chain(199), pipelines.fan(199), [Work("files", does={"files": 3})]])
 def test_a_synthetic_pipeline_is_one_of_the_projects(works):
-    """The generated template renders by the project's own rules, to as many stages as it says and the model's."""
-    built = {name: images.Image(name, f"stages/{name}:0", {}) for name in [images.BASE, "model", *needs(works)]}
-    params = {"mlflow": {}, "promotion": {}} | {work.name: {"value": 0, **work.does} for work in works}
-    stages = yaml.safe_load(template.render(pipelines.template(works), params, built))["stages"]
-    assert stages.keys() == {"model", *needs(works)}
-    assert "models/model.skops" in stages["model"]["outs"]
+    """The generated template renders by the project's own rules, to as many stages as it says and the model's two."""
+    names = ["model", "score", *needs(works)]
+    built = {name: images.Image(name, f"stages/{name}:0", {}) for name in [images.BASE, *names]}
+    params = pipelines.PUBLISHING | {work.name: {"value": 0, **work.does} for work in works}
+    pipeline = template.render(pipelines.template(works), params, built)
+    assert list(pipeline.stages) == names
+    assert [(model.maker, model.scorer) for model in pipeline.models] == [("model", "score")]
 
 
 def test_the_plain_side_runs_what_the_containers_run():
-    """The plain commands are the programs of dvc.yaml with their arguments and parameters, and nothing of Docker."""
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    params = template.read_params()
-    plain = {name: full_run.plain_command(stage["cmd"][1], name, params) for name, stage in stages.items()}
-    assert plain["preprocess"] == (
-        "python /app/stages/preprocess/preprocess.py --raw data/raw/iris.csv --train_csv data/processed/train.csv "
-        "--test_csv data/processed/test.csv --test_size 0.2 --seed 3"
+    """The plain commands are the stages' programs with their arguments and parameters, and nothing of Docker."""
+    files = {"inputs": {"raw": "data/raw/iris.csv"}, "outputs": {"out": "data/processed/out.csv"}}
+    stage = Stage("split", "stages/split:1", **files, section={"test_size": 0.2, "seed": 3})
+    assert full_run.plain_command(stage) == (
+        "STAGE=split python /app/stages/split/split.py --raw data/raw/iris.csv --out data/processed/out.csv "
+        "--test_size 0.2 --seed 3"
     )
-    assert [name for name, command in plain.items() if "docker" in command or "$" in command] == []
 
 
 # --- The engine -----------------------------------------------------------------------------------------------------

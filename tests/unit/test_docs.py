@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 import yaml
@@ -34,7 +33,8 @@ def targets():
 
 
 def exists(target):
-    return target in targets() or target in {f"run-{stage}" for stage in [*images.stage_names(), "<stage>"]}
+    stages = [*images.stage_names(), "<stage>"]
+    return target in targets() or target in {f"{verb}-{stage}" for verb in ("run", "test") for stage in stages}
 
 
 def blocks(text, language=r"[^\n]*"):
@@ -82,8 +82,9 @@ def test_the_readme_names_every_target(readme):
     """Whatever make can do stands in the README, as `make <target>`."""
     named = made(readme)
     lacking = {target for target in targets() if target not in named}
-    if any(name.startswith("run-") and name != "run-push" for name in named):
-        lacking.discard("run-%")
+    for verb in ("run", "test"):
+        if f"{verb}-<stage>" in named:
+            lacking.discard(f"{verb}-%")
     assert lacking == set()
 
 
@@ -112,7 +113,7 @@ def test_help_lists_every_target():
     assert shown[0].stdout == shown[1].stdout
     listed = dict(re.findall(r"^  make (\S+) +(\S.*)$", shown[1].stdout, re.MULTILINE))
     assert phony and phony - listed.keys() == set()
-    assert targets() - phony == {"run-%"} and "run-<stage>" in listed
+    assert targets() - phony == {"run-%", "test-%"} and {"run-<stage>", "test-<stage>"} <= listed.keys()
 
 
 # --- Variables ------------------------------------------------------------------------------------------------------
@@ -143,7 +144,7 @@ def test_every_variable_of_the_readme_is_known(readme):
 
 def test_what_the_readme_quotes_of_doctor_is_what_it_says(readme):
     """Each `BAD <line> ... <words>` of the README is a line of `make doctor`, with these words of its own."""
-    source = "".join((ROOT / path).read_text() for path in ("scripts/doctor.py", "stages/train/faults.py"))
+    source = "".join(path.read_text() for path in [*(ROOT / "scripts/checks").glob("*.py"), ROOT / "scripts/faults.py"])
     quoted = [re.fullmatch(r"BAD (\w+) \.\.\. (.*)", span) for span in spans(readme) if span.startswith("BAD ")]
     assert len(quoted) >= 4 and all(quoted)
     assert [found[0] for found in quoted if f'"{found[1]}"' not in source or found[2] not in source] == []
@@ -194,11 +195,3 @@ def test_every_relative_link_leads_somewhere(readme):
             if target and not re.match(r"[a-z][a-z+.-]*:", target) and not (path.parent / target).exists():
                 broken.append(f"{path.relative_to(ROOT)}: {link}")
     assert broken == []
-
-
-@pytest.mark.parametrize(
-    "path", sorted([*Path(ROOT / "scripts").glob("*.py"), *Path(ROOT / "scripts").glob("*.sh")]), ids=lambda p: p.name
-)
-def test_no_script_lists_the_stages(path):
-    """A new stage needs no edit of a script: none names the stages between the first and the last."""
-    assert re.findall(r"\b(?:preprocess|evaluate)\b", path.read_text()) == []

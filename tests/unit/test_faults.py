@@ -1,3 +1,5 @@
+"""Every way in which a server fails is said in its own few words, whichever client met it."""
+
 import http.server
 import socket
 import threading
@@ -49,8 +51,8 @@ CASES = [
 
 
 @pytest.mark.parametrize(("server", "words"), CASES, indirect=["server"])
-def test_requests_faults_are_told_apart(server, words):
-    """What requests raises for a fault of a server is told in a few words that name the fault."""
+def test_requests_errors_are_distinguished(server, words):
+    """An error of requests is reported in a few words that name the cause."""
     with pytest.raises((requests.RequestException, ValueError)) as error:
         response = requests.get(server, timeout=5)
         response.raise_for_status()
@@ -59,8 +61,8 @@ def test_requests_faults_are_told_apart(server, words):
 
 
 @pytest.mark.parametrize(("server", "words"), CASES, indirect=["server"])
-def test_httpx_faults_are_told_apart(server, words):
-    """What httpx, which DagsHub's client uses, raises for a fault of a server is told in the same words."""
+def test_httpx_errors_are_distinguished(server, words):
+    """An error of httpx, which DagsHub's client uses, is reported in the same words."""
     with pytest.raises((httpx.HTTPError, ValueError)) as error:
         response = httpx.get(server, timeout=5)
         response.raise_for_status()
@@ -69,16 +71,16 @@ def test_httpx_faults_are_told_apart(server, words):
 
 
 @pytest.mark.parametrize(("server", "words"), CASES, indirect=["server"])
-def test_mlflows_faults_are_told_apart(server, words, monkeypatch):
-    """What MLflow's client raises for a fault of a server is told in the same words."""
+def test_mlflows_errors_are_distinguished(server, words, monkeypatch):
+    """An error of MLflow's client is reported in the same words."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(MlflowException) as error:
         MlflowClient(server).search_experiments()
     assert words in faults.reason(error.value)
 
 
-def test_a_closed_port_is_told():
-    """A port on which nothing listens is told as a refused connection."""
+def test_a_closed_port_is_reported():
+    """A port on which nothing listens is reported as a refused connection."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -87,8 +89,8 @@ def test_a_closed_port_is_told():
     assert "connection refused" in faults.reason(error.value)
 
 
-def test_tls_with_a_plain_server_is_told():
-    """https to a server that speaks plain http is told as that, and not as a certificate that is not trusted."""
+def test_tls_with_a_plain_server_is_reported():
+    """https to a server that speaks plain http is not reported as a certificate that is not trusted."""
     with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as plain:
         threading.Thread(target=plain.handle_request, daemon=True).start()
         with pytest.raises(requests.ConnectionError) as error:
@@ -96,8 +98,8 @@ def test_tls_with_a_plain_server_is_told():
     assert "does not speak TLS" in faults.reason(error.value)
 
 
-def test_a_silent_server_is_told(monkeypatch):
-    """A server that takes the connection and never answers is told as one without an answer in time."""
+def test_a_silent_server_is_reported(monkeypatch):
+    """A server that takes the connection and never answers is reported as giving no answer in time."""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -106,6 +108,6 @@ def test_a_silent_server_is_told(monkeypatch):
     assert "no answer in time" in faults.reason(error.value)
 
 
-def test_an_unknown_fault_is_told_as_it_is():
-    """A fault that has no words of its own is told in the words that came, on one line."""
+def test_an_unknown_error_keeps_its_words():
+    """An error that is not in the table is reported in its own words, on one line."""
     assert faults.reason(ValueError("the moon\nis full")) == "the moon is full"

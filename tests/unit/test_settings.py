@@ -2,35 +2,44 @@
 
 import itertools
 import os
-import re
 import subprocess
 
 import pytest
 
 from scripts import settings
-from scripts.pipeline import images
-from scripts.project import ROOT, UserError
+from scripts.project import ROOT, Project, UserError
 
 URI = "https://dagshub.com/me/repo.mlflow"
 TOKEN = "s3cr3t-t0ken"
 DAGSHUB = {"DAGSHUB_USER_NAME": "me", "DAGSHUB_TOKEN": TOKEN, "MLFLOW_TRACKING_URI": URI}
+STAGES = ("fit", "my-score")
 
 
 @pytest.fixture
-def load(tmp_path, monkeypatch):
-    """`environment.load` with the real .env.example, a .env of the given text, and these variables of the shell."""
-    monkeypatch.setattr(settings, "ROOT", tmp_path)
-    (tmp_path / ".env.example").write_bytes((ROOT / ".env.example").read_bytes())
-    limits = {f"{settings.prefix(s)}_{limit}" for s in images.stage_names() for limit in settings.LIMITS}
-    for name in settings.read_dotenv(ROOT / ".env.example").keys() | limits:
+def project(tmp_path):
+    """A project with the real .env.example and two stages."""
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    for stage in STAGES:
+        (tmp_path / "stages" / stage).mkdir(parents=True)
+        (tmp_path / "stages" / stage / "Dockerfile").touch()
+    project = Project(tmp_path)
+    project.env_example.write_bytes((ROOT / ".env.example").read_bytes())
+    return project
+
+
+@pytest.fixture
+def load(project, monkeypatch):
+    """`settings.load` for that project, with a .env of the given text and these variables of the shell."""
+    limits = {f"{settings.prefix(stage)}_{limit}" for stage in STAGES for limit in settings.LIMITS}
+    for name in settings.read_dotenv(project.env_example).keys() | limits:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CLONE", "0123456789ab")
 
     def call(dotenv="", **shell):
-        (tmp_path / ".env").write_bytes(dotenv.encode())
+        project.env.write_bytes(dotenv.encode())
         for name, value in shell.items():
             monkeypatch.setenv(name, value)
-        return settings.load()
+        return settings.load(project)
 
     return call
 
@@ -50,7 +59,7 @@ def refusal(load, text):
 # --- Where a setting comes from -------------------------------------------------------------------------------------
 
 
-def test_the_shell_goes_before_dotenv_and_that_before_the_example(load):
+def test_the_shell_overrides_dotenv_and_dotenv_the_example(load):
     """A setting is the shell's, or else .env's, or else .env.example's."""
     default = settings.read_dotenv(ROOT / ".env.example")["MLFLOW_PORT"]
     assert load()["MLFLOW_PORT"] == default
@@ -59,19 +68,29 @@ def test_the_shell_goes_before_dotenv_and_that_before_the_example(load):
 
 
 def test_an_empty_setting_counts_as_none(load):
-    """An empty value, in the shell or in .env, leaves the word to the next in line; one empty everywhere is unset."""
+    """An empty value, in the shell or in .env, gives way to the next in line; what is empty everywhere is not set."""
     default = settings.read_dotenv(ROOT / ".env.example")["MLFLOW_PORT"]
     assert load("MLFLOW_PORT=\nDVC_REMOTE_URL=\n")["MLFLOW_PORT"] == default
-    settled = load("MLFLOW_PORT=6000\n", MLFLOW_PORT="", DVC_REMOTE_URL="", TRAIN_MEMORY="")
+    settled = load("MLFLOW_PORT=6000\n", MLFLOW_PORT="", DVC_REMOTE_URL="", FIT_MEMORY="")
     assert settled["MLFLOW_PORT"] == "6000" and "DVC_REMOTE_URL" not in settled
-    assert settled["TRAIN_MEMORY"] == settled["STAGE_MEMORY"]
+    assert settled["FIT_MEMORY"] == settled["STAGE_MEMORY"]
 
 
-def test_a_project_without_dotenv_has_the_defaults(load, tmp_path):
-    """No .env is as good as an empty one."""
+def test_a_project_without_dotenv_has_the_defaults(load, project):
+    """No .env means the same as an empty one."""
     expected = load()
-    (tmp_path / ".env").unlink()
-    assert settings.load() == expected
+    project.env.unlink()
+    assert settings.load(project) == expected
+
+
+def test_a_dotenv_is_created_once(project, capsys):
+    """A first .env is a copy of .env.example that only its owner can read; an existing one is never touched."""
+    assert settings.ensure_dotenv(project)
+    assert project.env.read_bytes() == project.env_example.read_bytes()
+    assert project.env.stat().st_mode & 0o777 == 0o600
+    project.env.write_text("MLFLOW_PORT=6000\n")
+    assert not settings.ensure_dotenv(project)
+    assert project.env.read_text() == "MLFLOW_PORT=6000\n"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +98,7 @@ def test_a_project_without_dotenv_has_the_defaults(load, tmp_path):
     [
         ("DAGSHUB_TOKN", "DAGSHUB_TOKEN"),
         ("MLFLOW_TRACKING_URL", "MLFLOW_TRACKING_URI"),
-        ("TRIAN_MEMORY", "TRAIN_MEMORY"),
+        ("MY_SCROE_MEMORY", "MY_SCORE_MEMORY"),
     ],
 )
 def test_a_misspelt_variable_is_refused_with_a_suggestion(load, wrong, meant):
@@ -88,7 +107,7 @@ def test_a_misspelt_variable_is_refused_with_a_suggestion(load, wrong, meant):
     assert wrong in message and f"did you mean {meant}" in message and TOKEN not in message
 
 
-def test_a_variable_of_no_use_is_refused_without_a_guess(load):
+def test_a_variable_that_nothing_reads_is_refused(load):
     """A variable that resembles none is refused with the advice to remove it."""
     message = refusal(load, "QWXZ=1\n")
     assert "QWXZ" in message and "remove it" in message
@@ -142,26 +161,40 @@ def test_a_line_that_sets_nothing_is_refused(load, line):
 # --- Limits ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_stages_own_limit_goes_before_the_common_one(load):
-    """TRAIN_MEMORY is train's memory, STAGE_MEMORY that of all others, wherever the two are set."""
-    settled = load("STAGE_MEMORY=3g\nTRAIN_MEMORY=4g\n")
-    others = {name for name in images.stage_names() if name != "train"}
-    assert settled["TRAIN_MEMORY"] == "4g"
-    assert {settled[f"{settings.prefix(name)}_MEMORY"] for name in others} == {"3g"}
-    assert load("TRAIN_MEMORY=4g\n", STAGE_MEMORY="8g")["TRAIN_MEMORY"] == "4g"
-    assert load("TRAIN_MEMORY=4g\n", TRAIN_MEMORY="5g")["TRAIN_MEMORY"] == "5g"
+def test_a_stages_own_limit_overrides_the_common_one(load):
+    """MY_SCORE_MEMORY is that of my-score, STAGE_MEMORY that of all others, wherever the two are set."""
+    settled = load("STAGE_MEMORY=3g\nMY_SCORE_MEMORY=4g\n")
+    assert (settled["MY_SCORE_MEMORY"], settled["FIT_MEMORY"]) == ("4g", "3g")
+    assert load("MY_SCORE_MEMORY=4g\n", STAGE_MEMORY="8g")["MY_SCORE_MEMORY"] == "4g"
+    assert load("MY_SCORE_MEMORY=4g\n", MY_SCORE_MEMORY="5g")["MY_SCORE_MEMORY"] == "5g"
+
+
+def test_a_renamed_stage_has_limits(load, project):
+    """Which limits there are follows from the folders of stages/: a new name is known at once, an old one no more."""
+    (project.stages / "fit").rename(project.stages / "learn")
+    assert load("LEARN_MEMORY=4g\n")["LEARN_MEMORY"] == "4g"
+    assert "FIT_MEMORY" in refusal(load, "FIT_MEMORY=4g\n")
 
 
 def test_every_stage_has_every_limit(load):
-    """With an empty .env each stage has a memory, a cpu and a process limit."""
+    """With an empty .env each stage has a limit of each kind."""
     settled = load()
-    for stage in images.stage_names():
+    for stage in STAGES:
         for limit in settings.LIMITS:
             assert settled[f"{settings.prefix(stage)}_{limit}"], (stage, limit)
 
 
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [("90", 90), ("1.5", 1.5), ("2s", 2), ("30m", 1800), ("1.5h", 5400), ("1d", 86400), ("0", 0), ("soon", None)],
+)
+def test_a_time_limit_is_read_as_timeout_reads_it(given, seconds):
+    """Seconds, minutes, hours and days; what `timeout` would refuse is no time."""
+    assert settings.seconds(given) == seconds
+
+
 def test_the_shells_limit_of_one_stage_reaches_the_runner(tmp_path):
-    """`TRAIN_MEMORY=4g make run` counts: the script that starts the runner hands the variable on, as the common one."""
+    """`MY_SCORE_MEMORY=4g make run` counts: the script that starts the runner passes it on, like the common one."""
     log = tmp_path / "log"
     (tmp_path / "docker").write_text(
         f'#!/bin/sh\nprintf "%s " "$@" >> {log}\nif [ "$1" = info ]; then echo linux; fi\n'
@@ -172,11 +205,11 @@ def test_the_shells_limit_of_one_stage_reaches_the_runner(tmp_path):
         "RUNNER_SOCKET": "/var/run/docker.sock",
         "PYTHON_IMAGE": "python",
         "STAGE_MEMORY": "3g",
-        "TRAIN_MEMORY": "4g",
+        "MY_SCORE_MEMORY": "4g",
     }
     subprocess.run(["sh", "scripts/host/runner.sh", "status"], cwd=ROOT, env=environ, check=True, capture_output=True)
     assert "--env STAGE_MEMORY " in log.read_text()
-    assert "--env TRAIN_MEMORY " in log.read_text()
+    assert "--env MY_SCORE_MEMORY " in log.read_text()
 
 
 # --- MLflow and DVC's remote ----------------------------------------------------------------------------------------
@@ -207,7 +240,7 @@ def test_dagshub_complete_is_dagshub_for_all(load, slash):
     assert {name: settled.get(name) for name in expected} == expected
 
 
-def test_dagshub_with_another_remote_leaves_that_alone(load):
+def test_another_remote_beside_dagshub_is_kept(load):
     """A remote of the user's own is used beside DagsHub's MLflow, with its own credentials."""
     own = {"DVC_REMOTE_URL": "s3://mine/x", "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
     settled = load(dotenv(DAGSHUB | own))
@@ -239,7 +272,7 @@ def test_dagshub_half_configured_is_refused(load, names):
     ],
 )
 def test_a_wrong_address_beside_a_token_is_refused(load, uri):
-    """A token with an address that is not DagsHub's MLflow is refused with what is expected, and without the token."""
+    """A token beside an address that is not DagsHub's MLflow is refused with what is expected, without the token."""
     message = refusal(load, dotenv(DAGSHUB | {"MLFLOW_TRACKING_URI": uri}))
     assert "MLFLOW_TRACKING_URI" in message and "https://dagshub.com/<owner>/<repo>.mlflow" in message
     assert TOKEN not in message
@@ -253,28 +286,32 @@ def test_an_address_with_a_token_in_it_is_refused(load, address):
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
-def test_an_address_that_a_stage_cannot_reach_is_refused(load, host):
-    """localhost is the container itself to a stage: refused with what to use instead."""
+def test_an_address_that_no_container_can_reach_is_refused(load, host):
+    """localhost is the container itself: it is refused with what to use instead."""
     assert "the container itself" in refusal(load, f"MLFLOW_TRACKING_URI=http://{host}:5000\n")
 
 
-def test_the_runner_and_train_are_as_patient(load):
-    """MLflow's client waits as long in train's image, which no environment reaches, as in the runner."""
-    ours = {name: value for name, value in load().items() if name.startswith("MLFLOW_HTTP_")}
-    trains = dict(re.findall(r"(MLFLOW_HTTP_\w+)=(\S+)", (ROOT / "stages" / "train" / "Dockerfile").read_text()))
-    assert trains and trains == ours
-    assert "MLFLOW_HTTP_" not in (ROOT / "Dockerfile.runner").read_text()
+def test_no_address_at_all_is_refused(load):
+    """What cannot be read as an address is refused in one sentence."""
+    assert "MLFLOW_TRACKING_URI is no address" in refusal(load, "MLFLOW_TRACKING_URI=http://[::1\n")
+
+
+def test_patience_with_servers_is_in_one_place(load):
+    """How long MLflow's client and botocore wait is said in settings alone, not in the runner's image as well."""
+    assert load().items() >= settings.PATIENCE.items()
+    dockerfile = (ROOT / "Dockerfile.runner").read_text()
+    assert [name for name in settings.PATIENCE if name in dockerfile] == []
 
 
 def test_the_local_server_is_not_reached_by_a_proxy(load):
-    """Behind a proxy NO_PROXY names the local server, beside what it named before; without one it is left alone."""
+    """Behind a proxy NO_PROXY names the local server beside what it named before; without a proxy it is not set."""
     assert "NO_PROXY" not in load()
     settled = load(HTTP_PROXY="http://proxy.test:3128", NO_PROXY="intra.test")
     assert settled["NO_PROXY"] == settled["no_proxy"] == "intra.test,mlflow,localhost,127.0.0.1"
 
 
 def test_another_mlflow_server_is_kept_as_it_is(load):
-    """An MLflow server of the user's gets the user's address, name and password; data stays where it is."""
+    """Another MLflow server is used with its own address, user and password; data stays where it is."""
     own = {
         "MLFLOW_TRACKING_URI": "https://mlflow.example.com",
         "MLFLOW_TRACKING_USERNAME": "you",
@@ -285,21 +322,31 @@ def test_another_mlflow_server_is_kept_as_it_is(load):
     assert not settings.is_local(settled) and "DVC_REMOTE_URL" not in settled
 
 
-# --- What a run adds ------------------------------------------------------------------------------------------------
+# --- Who and what publishes ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "params",
+    ("environ", "who"),
     [
-        {},
-        {"mlflow": {"experiment": "e"}, "promotion": {"min_improvement": 0}},
-        {"mlflow": {"experiment": "e", "model": "m"}, "promotion": {"min_improvement": "much"}},
-        {"mlflow": {"experiment": "e", "model": "m"}, "promotion": {"min_improvement": None}},
+        ({}, "unknown"),
+        ({"HOST_USER": "ann"}, "ann"),
+        (
+            {"HOST_USER": "ann", "MLFLOW_TRACKING_USERNAME": "ann-at-work", "MLFLOW_TRACKING_PASSWORD": TOKEN},
+            "ann-at-work",
+        ),
+        ({"HOST_USER": "ann", "MLFLOW_TRACKING_USERNAME": TOKEN, "MLFLOW_TRACKING_PASSWORD": TOKEN}, "ann"),
     ],
-    ids=["no sections", "no model", "a word", "null"],
+    ids=["nobody", "on the host", "at the server", "a token for a name"],
 )
-def test_wrong_settings_of_the_registry_are_refused(params):
-    """A run without the registry's settings in params.yaml stops with one line that names what it expects."""
-    with pytest.raises(UserError, match=r"(mlflow|promotion).*; expected .*params\.yaml") as caught:
-        settings.registry(params)
-    assert "\n" not in str(caught.value)
+def test_who_publishes(environ, who):
+    """A record names the user at the server or else the one on the host, and never a token."""
+    assert settings.who(environ) == who
+
+
+def test_the_commit_is_the_one_that_is_checked_out(project):
+    """A commit is named in full; before the first one there is none."""
+    assert settings.commit(project) == "none"
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
+    subprocess.run(["git", *identity, "commit", "--quiet", "--allow-empty", "-m", "1"], cwd=project.root, check=True)
+    head = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=project.root, text=True).strip()
+    assert settings.commit(project) == head

@@ -1,4 +1,4 @@
-"""What is seen of stages that run side by side, with and without a terminal."""
+"""What is printed of stages that run side by side, with and without a terminal."""
 
 import io
 import re
@@ -6,27 +6,27 @@ import sys
 
 import pytest
 
-from scripts.pipeline.console import Screen
+from scripts.pipeline.console import Console, harmless
 
 
 @pytest.fixture
 def shown(tmp_path, monkeypatch, capfd):
-    """Shows two stages, of which one fails, and gives what came to the screen and what to the log."""
+    """Show two stages, of which one fails; return what came to the terminal and what to the log."""
 
     def show(terminal=""):
         monkeypatch.setenv("TERMINAL", terminal)
-        with Screen(["a", "train"], tmp_path / "log") as screen:
+        with Console(["a", "train"], tmp_path / "log") as console:
             for stage in ("a", "train"):
-                screen.begins(stage)
-            screen.goes_on(0, 2)
-            screen.line("a", "[bold] 50 %")
-            screen.line("train", "1")
-            screen.ends("train", "ran")
-            screen.goes_on(1, 2)
-            screen.ends("a", "failed")
-            screen.line("train", "unheard of")
-            screen.repeat("a", ["[bold] 50 %"])
-            screen.note("not run: z")
+                console.begins(stage)
+            console.goes_on(0, 2)
+            console.line("a", "[bold] 50 %")
+            console.line("train", "1")
+            console.ends("train", "ran")
+            console.goes_on(1, 2)
+            console.ends("a", "failed")
+            console.line("train", "unheard of")
+            console.repeat("a", ["[bold] 50 %"])
+            console.note("not run: z")
         return capfd.readouterr().out, (tmp_path / "log").read_text()
 
     return show
@@ -34,18 +34,18 @@ def shown(tmp_path, monkeypatch, capfd):
 
 PLAIN = re.compile(
     r"a     \| \[bold\] 50 %\ntrain \| 1\ntrain ran \(0\.\d s\)\na     failed \(0\.\d s\)\ntrain \| unheard of\n"
-    r"a     said at last:\na     \| \[bold\] 50 %\nnot run: z\n"
+    r"a     its last lines:\na     \| \[bold\] 50 %\nnot run: z\n"
 )
 
 
 def test_without_a_terminal_lines_are_plain(shown):
-    """Each line bears its stage's name, as it came; the log holds the same."""
+    """Each line has its stage's name in front; the log holds the same."""
     screen, log = shown()
     assert PLAIN.fullmatch(screen) and screen == log
 
 
 def test_on_a_terminal_one_line_says_what_goes_on(shown):
-    """What goes on is written at the bottom and erased before each other line, and at the end; none of it is logged."""
+    """The line at the bottom is erased before each other line, and at the end; it is not logged."""
     screen, log = shown(terminal="60")
     assert PLAIN.fullmatch(log)
     text = re.sub(r"\x1b\[[\d;]*m", "", screen)
@@ -55,23 +55,81 @@ def test_on_a_terminal_one_line_says_what_goes_on(shown):
 
 
 def test_what_moves_the_cursor_is_not_lost(shown, monkeypatch):
-    """Whatever somebody puts in the place of standard output (DVC does), the bottom line reaches the terminal."""
+    """If sys.stdout is replaced (DVC does so), the bottom line still reaches the terminal."""
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     screen, _ = shown(terminal="60")
     assert "\r\x1b[2K" in screen
 
 
 def test_the_line_at_the_bottom_is_one_line(shown):
-    """On a terminal that is too narrow it is cut off, and not wrapped."""
+    """On a terminal that is too narrow it is cut off and not wrapped."""
     screen, _ = shown(terminal="24")
     assert "1 of 2 stages ended; ru\u2026" in re.sub(r"\x1b\[[\d;]*m", "", screen)
 
 
-def test_what_is_last_on_the_screen_is_not_repeated(tmp_path, capfd):
-    """The last words of a failed stage come once more only if others spoke after it."""
-    with Screen(["a"], tmp_path / "log") as screen:
-        screen.begins("a")
-        screen.line("a", "oh")
-        screen.ends("a", "failed")
-        screen.repeat("a", ["oh"])
+def test_what_was_printed_last_is_not_repeated(tmp_path, capfd):
+    """The last lines of a failed stage are repeated only if another stage printed after it."""
+    with Console(["a"], tmp_path / "log") as console:
+        console.begins("a")
+        console.line("a", "oh")
+        console.ends("a", "failed")
+        console.repeat("a", ["oh"])
     assert capfd.readouterr().out.count("oh") == 1
+
+
+# --- what a stage prints is a stranger's
+
+RED = "\x1b[31mred\x1b[0m"
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("plain, with a \t tab and ümläuts", "plain, with a \t tab and ümläuts"),
+        (RED, "red"),
+        ("\x1b[2J\x1b[H\x1b[?25lgone", "gone"),
+        ("\x1b[38;2;255;0;0mcolour", "colour"),
+        ("\x1b[38:2::255:0:0mcolour", "colour"),
+        ("\x1b]0;a title\x07text", "text"),
+        ("\x1b]8;;https://example.com\x1b\\link\x1b]8;;\x1b\\", "link"),
+        (" 10 %\r 50 %\r100 %", "100 %"),
+        ("done\r", "done"),
+        ("\x1b", "?"),
+        ("\x1bcreset", "?creset"),
+        ("\x1b(0line", "?(0line"),
+        ("\x9b31mred", "?31mred"),
+        ("a\x08b\x07c\x00d", "a?b?c?d"),
+        ("\x7f", "?"),
+        ("pay \u202eyam\u202c", "pay ?yam?"),
+        ("\u2066x\u2069 a\u200eb\u200fc\u061cd", "?x? a?b?c?d"),
+        ("a\x0bb\x0cc", "a?b?c"),
+        ("a\u2028b\u2029c\x85d", "a?b?c?d"),
+        ("\ud800", "?"),
+    ],
+)
+def test_a_line_can_move_nothing_on_a_terminal(line, shown):
+    """Colours and links lose their codes, a progress bar shows its last state, and what else is no text becomes ?."""
+    assert harmless(line) == shown
+
+
+@pytest.mark.parametrize("terminal", ["", "60"])
+def test_a_stage_cannot_draw_on_the_screen(tmp_path, monkeypatch, capfd, terminal):
+    """Neither on a terminal nor in the log is there an escape sequence, or a line, that a stage has made."""
+    monkeypatch.setenv("TERMINAL", terminal)
+    with Console(["a"], tmp_path / "log") as console:
+        console.begins("a")
+        console.line("a", "\x1b[31m\x1b]0;title\x07 [red]x[/red] :warning: \rerror: fake\u2028b | forged")
+    expected = "a | error: fake?b | forged\n"
+    assert (tmp_path / "log").read_text() == expected
+    printed = capfd.readouterr().out
+    assert expected in printed and "31m" not in printed and "title" not in printed
+
+
+def test_a_repeated_line_is_harmless_as_well(tmp_path, capfd):
+    """The last lines of a failed stage are cleaned when they are repeated, too."""
+    with Console(["a", "b"], tmp_path / "log") as console:
+        for stage in "ab":
+            console.begins(stage)
+            console.ends(stage, "failed")
+        console.repeat("a", [RED])
+    assert "a | red\n" in capfd.readouterr().out

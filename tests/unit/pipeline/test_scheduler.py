@@ -32,7 +32,7 @@ def test_no_more_than_jobs_at_once():
 
 
 def test_limits_of_memory_are_never_summed_above_the_budget():
-    """A stage for which there is no room now waits, and smaller ones go before it."""
+    """A stage that does not fit now waits, and smaller ones go before it."""
     plan = schedule({name: [] for name in "abc"}, {"a": 60, "b": 60, "c": 40}, budget=100)
     assert plan.begin() == ["a", "c"]
     plan.end("c", well=True)
@@ -42,7 +42,7 @@ def test_limits_of_memory_are_never_summed_above_the_budget():
 
 
 def test_a_stage_above_the_budget_runs_alone():
-    """A limit above what the machine has stops no run: that stage has the machine to itself."""
+    """A limit above what the machine has stops no run: that stage runs alone."""
     plan = schedule({name: [] for name in "abc"}, {"a": 1, "b": 900, "c": 1}, budget=100)
     assert plan.begin() == ["a", "c"]
     plan.end("a", well=True)
@@ -52,7 +52,7 @@ def test_a_stage_above_the_budget_runs_alone():
 
 
 def test_after_a_failure_nothing_begins():
-    """What runs goes on to its end; what has not begun is told."""
+    """Running stages finish, no new one starts, and those that never began are known."""
     plan = schedule({"a": [], "b": [], "c": [], "d": ["a"]}, jobs=2)
     plan.begin()
     plan.end("a", well=False)
@@ -64,7 +64,7 @@ def test_after_a_failure_nothing_begins():
 
 
 def test_keep_going_runs_what_does_not_depend_on_it():
-    """With keep_going only what waits for the failed stage, at any distance, is left."""
+    """With keep_going only the stages that depend on the failed one, at any distance, do not run."""
     plan = schedule({"a": [], "b": [], "c": ["b"], "d": ["a"], "e": ["d"]}, jobs=1, keep_going=True)
     order = []
     while begun := plan.begin():
@@ -128,7 +128,7 @@ def test_after_a_failure_nothing_starts_early():
 
 
 def test_what_can_begin_is_not_started_early():
-    """A stage that waits for nothing but a job, or for memory, is no one to be started early."""
+    """A stage that waits only for a job or for memory is not started early."""
     plan = schedule({"a": [], "b": ["a"], "c": ["a"]}, {"a": 1, "b": 1, "c": 99}, jobs=3, budget=300)
     plan.begin()
     plan.end("a", well=True)

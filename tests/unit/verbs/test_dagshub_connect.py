@@ -34,7 +34,7 @@ def hub(monkeypatch, tmp_path):
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         monkeypatch.chdir(tmp_path)
         for command in (["init", "--quiet"], ["remote", "add", "origin", "git@github.com:ann/iris-code.git"]):
             subprocess.run(["git", *command], check=True)
@@ -56,7 +56,7 @@ def test_it_asks_for_a_mirror(hub, capsys):
 
 
 @pytest.mark.parametrize("answer", ["", "n", "no"])
-def test_it_does_nothing_unless_told(hub, monkeypatch, answer):
+def test_it_does_nothing_without_a_yes(hub, monkeypatch, answer):
     """Any answer but yes does nothing."""
     monkeypatch.setattr("builtins.input", lambda _: answer)
     with pytest.raises(UserError, match="nothing was done"):
@@ -64,7 +64,7 @@ def test_it_does_nothing_unless_told(hub, monkeypatch, answer):
     assert [call[0] for call in hub] == ["GET"]
 
 
-def test_it_goes_on_when_told(hub, monkeypatch):
+def test_it_goes_on_after_a_yes(hub, monkeypatch):
     """The answer y does it."""
     monkeypatch.setattr("builtins.input", lambda _: "y")
     dagshub_connect.main([""])

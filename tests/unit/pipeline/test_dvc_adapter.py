@@ -1,0 +1,492 @@
+"""What the project uses of DVC is there, and does what the project takes it to do."""
+
+import ast
+import hashlib
+import importlib
+import inspect
+import logging
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scripts.pipeline import dvc_adapter
+from scripts.project import UserError, load_yaml
+
+USED = {
+    # name of the thing: its parameters that are used (None: it is not called), and what for
+    "dvc.config.Config": (["dvc_dir", "validate"], "which reads its config files"),
+    "dvc.data_cloud.DataCloud.get_remote_odb": (["self"], "which gives the default remote"),
+    "dvc.exceptions.DvcException": (None, "which is what it raises"),
+    "dvc.lock.LockBase": (None, "which its lock of a repository is"),
+    "dvc.lock.LockBase.lock": (["self"], "which takes the lock"),
+    "dvc.lock.LockBase.unlock": (["self"], "which gives it back"),
+    "dvc.lock.LockBase.is_locked": (None, "which says whether it is taken"),
+    "dvc.lock.LockBase.lockfile": (None, "beside which the stages of a run queue up"),
+    "dvc.repo.Repo": (["root_dir", "_wait_for_lock"], "which opens a repository and waits for its lock"),
+    "dvc.repo.Repo.index": (None, "which holds all stages"),
+    "dvc.repo.Repo.pull": (["run_cache", "allow_missing"], "which fetches data and run-cache"),
+    "dvc.repo.Repo.push": (["run_cache"], "which sends data and run-cache"),
+    "dvc.repo.Repo.scm_context": (None, "in which git is told of outputs"),
+    "dvc.repo.index.Index.graph": (None, "which says what needs what"),
+    "dvc.repo.index.Index.outs": (None, "which lists the outputs"),
+    "dvc.output.Output.exists": (None, "which says whether an output is there"),
+    "dvc.output.Output.remove": (["self"], "which deletes an output"),
+    "dvc.repo.reproduce.get_active_graph": (["graph"], "which leaves frozen stages out"),
+    "dvc.repo.reproduce.plan_repro": (["graph", "stages"], "which puts stages in order"),
+    "dvc.stage.Stage": (None, "which its stages are"),
+    "dvc.stage.Stage.addressing": (None, "which is a stage's name"),
+    "dvc.stage.Stage.changed": (["self"], "which says whether a stage is to be reproduced"),
+    "dvc.stage.Stage.outs_cached": (["self"], "which says whether the cache has a stage's outputs"),
+    "dvc.stage.Stage.reproduce": (["self"], "which restores or runs a stage"),
+    "dvc.stage.Stage.dump": (["self", "update_pipeline"], "which writes a stage's entry of dvc.lock"),
+    "dvc.dvcfile.ProjectFile.dump": (["update_pipeline"], "which is told to leave dvc.yaml alone"),
+    "dvc.stage.exceptions.StageCmdFailedError": (["cmd", "status"], "which is a stage's failure"),
+    "dvc.stage.run.cmd_run": (["stage"], "which the project runs stages through"),
+    "dvc.stage.run.prepare_kwargs": (["stage"], "which says where and with what variables a command runs"),
+    "dvc.stage.run.run_stage": (None, "which calls cmd_run"),
+    "dvc.repo.scm_context.SCMContext.__call__": (["quiet"], "which keeps hints about git quiet"),
+    "dvc.parsing.interpolate.to_str": (["obj", "config"], "which writes parameters as arguments"),
+    "dvc.utils.serialize.dump_yaml": (["path", "data"], "which writes dvc.lock"),
+    "dvc_data.hashfile.db.HashFileDB": (None, "which a cache and a remote are"),
+    "dvc_data.hashfile.db.HashFileDB.oid_to_path": (["oid"], "which says where an object is"),
+    "dvc_data.hashfile.db.HashFileDB.exists": (["oid"], "which says whether an object is there"),
+    "dvc_data.hashfile.hash.file_md5": (["fname"], "which gives a file's digest"),
+    "dvc_data.hashfile.hash_info.HashInfo": (["name", "value"], "which a digest is"),
+    "dvc_data.hashfile.tree.Tree": (None, "which gives a folder's digest"),
+    "dvc_data.hashfile.tree.Tree.add": (["key", "meta", "oid"], "which adds a file to a folder"),
+    "dvc_data.hashfile.tree.Tree.digest": (["self"], "which computes a folder's digest"),
+    "dvc_objects.errors.ObjectDBError": (None, "which its object stores raise"),
+    "dvc_objects.fs.errors.AuthError": (None, "which its file systems raise"),
+    "dvc_objects.fs.errors.ConfigError": (None, "which its file systems raise"),
+    "tqdm.tqdm.monitor_interval": (None, "which keeps its progress bars from starting a thread"),
+}
+
+
+def found(name):
+    """Return the thing of a dotted name. Raise LookupError if there is none."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            thing = importlib.import_module(".".join(parts[:end]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[end:]:
+            # Of a class not the value but the descriptor: to ask a cached property for its value would compute it.
+            thing = inspect.getattr_static(thing, part, None) if inspect.isclass(thing) else getattr(thing, part, None)
+            if thing is None:
+                raise LookupError(name)
+        return thing
+    raise LookupError(name)
+
+
+def lacks(name):
+    """Return a sentence on what DVC lacks of a thing that is used; empty if all of it is there."""
+    wanted, what_for = USED[name]
+    dvc = f"DVC {version('dvc')}"
+    try:
+        thing = found(name)
+    except LookupError:
+        return f"{dvc} lacks {name}, {what_for}: pin another version"
+    parameters = inspect.signature(thing).parameters if wanted else {}
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    if missing := [parameter for parameter in wanted or [] if parameter not in parameters and not takes_any]:
+        return f"{dvc} lacks the parameter {missing[0]} of {name}, {what_for}: pin another version"
+    return ""
+
+
+@pytest.mark.parametrize("name", USED)
+def test_dvc_has_what_is_used_of_it(name):
+    """Each thing of DVC that the project uses is there, with the parameters that are given to it."""
+    assert not lacks(name), lacks(name)
+
+
+def test_what_dvc_lacks_is_said_in_a_sentence(monkeypatch):
+    """A DVC without one of these things, or with other parameters, is told apart, in words that name the thing."""
+    monkeypatch.delattr("dvc.stage.run.cmd_run")
+    assert lacks("dvc.stage.run.cmd_run") == (
+        f"DVC {version('dvc')} lacks dvc.stage.run.cmd_run, which the project runs stages through: pin another version"
+    )
+    monkeypatch.delattr("dvc.stage.Stage.outs_cached")
+    assert "lacks dvc.stage.Stage.outs_cached" in lacks("dvc.stage.Stage.outs_cached")
+    monkeypatch.setattr("dvc.stage.Stage.dump", lambda self: None)
+    assert "lacks the parameter update_pipeline of dvc.stage.Stage.dump" in lacks("dvc.stage.Stage.dump")
+    monkeypatch.setitem(USED, "dvc.no_such.thing", (None, "which is not there"))
+    assert "lacks dvc.no_such.thing" in lacks("dvc.no_such.thing")
+
+
+def imported(source):
+    """Return the dotted names of DVC and its parts that a module imports, or reads as `dvc.a.b.c`."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Attribute):
+            names.add(ast.unparse(node))
+    names = {name for name in names if name.split(".")[0] in ("dvc", "dvc_data", "dvc_objects", "tqdm")}
+    return {name for name in names if not any(other.startswith(f"{name}.") for other in names)}
+
+
+def test_all_that_is_imported_of_dvc_is_named_here():
+    """The table above has each thing that the adapter imports, so that none is used unseen."""
+    used = imported(Path(dvc_adapter.__file__).read_text())
+    assert "dvc.stage.run.cmd_run" in used and "dvc.repo.reproduce.plan_repro" in used
+    assert used - set(USED) == set(), "add them to USED"
+
+
+def test_attributes_of_instances_are_there(pipeline):
+    """What a repository and a stage have only once they are made is there, too."""
+    project = pipeline(a="true")
+    with dvc_adapter.repository(project.root) as repo:
+        stage = dvc_adapter.plan(repo, []).stages["a"]
+        for thing, names in ((repo, ("lock", "state", "cache", "cloud")), (stage, ("cmd", "cmd_changed", "repo"))):
+            for name in names:
+                assert hasattr(thing, name), f"DVC {version('dvc')} lacks {name} of {thing!r}: pin another version"
+        assert Path(repo.cache.legacy.path) == project.cache and callable(repo.state.close)
+        assert repo.cache.local is not None
+        (out,) = stage.outs
+        assert not out.hash_info and str(out) == "a.out"
+
+
+def test_dvc_calls_the_function_that_is_replaced():
+    """DVC looks up `cmd_run` in its module each time it runs a stage: what is put there is what it calls."""
+    run_stage = found("dvc.stage.run.run_stage")
+    assert run_stage.__globals__ is vars(importlib.import_module("dvc.stage.run"))
+    assert "cmd_run" in run_stage.__code__.co_names, f"DVC {version('dvc')} does not call cmd_run: pin another version"
+
+
+# --- a pipeline of DVC
+
+
+@pytest.fixture
+def pipeline(project):
+    """Make a pipeline of the given commands; `b_a` is a stage `b` that reads what `a` writes. Each writes NAME.out."""
+
+    def make(**commands):
+        blocks = {}
+        for title, command in commands.items():
+            name, *needs = title.split("_")
+            block = {"cmd": [command, f"echo {name} > {name}.out"], "outs": [f"{name}.out"]}
+            blocks[name] = block | ({"deps": [f"{need}.out" for need in needs]} if needs else {})
+        project.dvc_yaml.write_text(yaml.safe_dump({"stages": blocks}, sort_keys=False))
+        return project
+
+    return make
+
+
+@pytest.fixture
+def reproduce(monkeypatch):
+    """Return a function that reproduces one stage; it returns the result and what was called."""
+    original = found("dvc.stage.run.cmd_run")
+
+    def call(project, name, run_command=lambda by_dvc: by_dvc()):
+        monkeypatch.setattr("dvc.stage.run.cmd_run", original)  # it is replaced for good: see `reproduce`
+        heard = []
+
+        def hook(by_dvc):
+            heard.append("runs")
+            run_command(by_dvc)
+
+        with dvc_adapter.repository(project.root) as repo:
+            stage = dvc_adapter.plan(repo, [name]).stages[name]
+            return dvc_adapter.reproduce(stage, hook, kept=lambda: heard.append("kept")), heard
+
+    yield call
+    monkeypatch.setattr("dvc.stage.run.cmd_run", original)
+
+
+def test_a_stage_is_run_by_dvc_when_the_hook_lets_it(pipeline, reproduce):
+    """The hook is called once DVC is about to run the command; dvc.lock is written before it is kept."""
+    project = pipeline(a="true")
+    locked = []
+
+    def look(by_dvc):
+        locked.append(project.dvc_lock.exists())
+        by_dvc()
+
+    assert reproduce(project, "a", look) == (True, ["runs", "kept"])
+    assert locked == [False]
+    assert (project.root / "a.out").read_text() == "a\n"
+    assert list(load_yaml(project.dvc_lock.read_text())["stages"]) == ["a"]
+
+
+def test_the_hook_may_do_the_commands_work(pipeline, reproduce):
+    """What the hook makes in place of the command is what DVC records, and the command does not run."""
+    project = pipeline(a="touch ran")
+    assert reproduce(project, "a", lambda by_dvc: Path("a.out").write_text("mine"))[0]
+    (out,) = load_yaml(project.dvc_lock.read_text())["stages"]["a"]["outs"]
+    assert out["md5"] == hashlib.md5(b"mine", usedforsecurity=False).hexdigest()
+    assert not Path("ran").exists()
+
+
+def test_nothing_is_run_or_kept_for_a_stage_that_has_not_changed(pipeline, reproduce):
+    """An unchanged stage calls neither the hook nor what is to be called after dvc.lock was written."""
+    project = pipeline(a="true")
+    reproduce(project, "a")
+    assert reproduce(project, "a") == (False, [])
+
+
+def test_a_stage_that_is_restored_is_not_run(pipeline, reproduce):
+    """Outputs that DVC's run-cache has are restored without the hook, and dvc.lock is kept."""
+    Path("x.out").touch()  # DVC keeps no outputs of a stage without inputs
+    project = pipeline(a_x="true")
+    reproduce(project, "a")
+    Path("a.out").unlink()
+    project.dvc_lock.unlink()
+    assert reproduce(project, "a") == (True, ["kept"])
+    assert Path("a.out").read_text() == "a\n"
+
+
+def test_a_failed_command_is_dvcs_own_error(pipeline, reproduce):
+    """A hook may say that the command failed as DVC does, with the code that it ended with."""
+    project = pipeline(a="exit 7")
+    with pytest.raises(dvc_adapter.DvcException) as by_dvc:
+        reproduce(project, "a")
+
+    def fail(by_dvc):
+        raise dvc_adapter.failed(stage, 7)
+
+    with dvc_adapter.repository(project.root) as repo:
+        stage = dvc_adapter.plan(repo, []).stages["a"]
+    with pytest.raises(dvc_adapter.DvcException, match=r"exited with 7$") as by_us:
+        reproduce(project, "a", fail)
+    assert type(by_us.value) is type(by_dvc.value) and str(by_dvc.value).endswith("exited with 7")
+
+
+# --- plans
+
+
+def test_a_plan_has_what_the_targets_need(pipeline):
+    """Each stage comes after all that it needs; without targets all stages are there."""
+    project = pipeline(a="true", b_a="true", c_b="true", d="true")
+    with dvc_adapter.repository(project.root) as repo:
+        planned = dvc_adapter.plan(repo, ["b"])
+        assert list(planned.stages) == ["a", "b"] and planned.needs == {"a": [], "b": ["a"]}
+        assert set(dvc_adapter.plan(repo, []).stages) == set("abcd")
+        with pytest.raises(UserError, match="there is no stage x; expected one of a, b, c, d"):
+            dvc_adapter.plan(repo, ["x"])
+
+
+def test_what_changed_is_what_must_be_looked_at(pipeline, reproduce):
+    """A stage with another command has changed, and so has, as far as is known, all that needs it."""
+    project = pipeline(a="true", b_a="true", c="true")
+    for name in "abc":
+        reproduce(project, name)
+    with dvc_adapter.repository(project.root) as repo:
+        assert dvc_adapter.changed(repo, dvc_adapter.plan(repo, [])).stages == {}
+    pipeline(a="true # edited", b_a="true", c="true")
+    with dvc_adapter.repository(project.root) as repo:
+        todo = dvc_adapter.changed(repo, dvc_adapter.plan(repo, []))
+        assert list(todo.stages) == ["a", "b"] and todo.needs == {"a": [], "b": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("stages: {a: {cmd: x, outs: [x]}, b: {cmd: x, outs: [x]}}", "DVC cannot use this pipeline: "),
+        ("stages: {a: {cmd: x, outts: [x]}}", "DVC cannot use this pipeline: "),
+        ("stages: [", "DVC cannot use this pipeline: "),
+    ],
+    ids=["two makers", "an unknown key", "no YAML"],
+)
+def test_a_pipeline_that_dvc_refuses_is_a_users_mistake(project, text, says):
+    """What DVC says of a dvc.yaml becomes one line that a user can act on."""
+    project.dvc_yaml.write_text(text)
+    with pytest.raises(UserError) as told, dvc_adapter.errors(), dvc_adapter.repository(project.root) as repo:
+        dvc_adapter.plan(repo, [])
+    assert str(told.value).startswith(says) and "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("text", ["<<<<<<< mine\nschema: '2.0'\n", "schema: '2.0'\nstages: {a: 3}\n"])
+def test_a_damaged_dvc_lock_is_a_users_mistake(pipeline, text):
+    """A dvc.lock with conflicts of a merge, or with other things in it, is named, with what to do."""
+    project = pipeline(a="true")
+    project.dvc_lock.write_text(text)
+    with (
+        pytest.raises(UserError, match=r"^dvc\.lock is damaged, or a merge left it with conflicts; expected"),
+        dvc_adapter.errors(),
+        dvc_adapter.repository(project.root) as repo,
+    ):
+        dvc_adapter.changed(repo, dvc_adapter.plan(repo, []))
+
+
+# --- the run-cache
+
+
+def must_run(project):
+    """Return the stages that DVC cannot have outputs of, as the project tells it."""
+    with dvc_adapter.repository(project.root) as repo:
+        cached = dvc_adapter.cached_commands(repo)
+        todo = dvc_adapter.plan(repo, []).stages
+        return [name for name, stage in todo.items() if dvc_adapter.must_run(repo, stage, cached)]
+
+
+def test_a_stage_must_run_if_dvc_has_no_outputs_of_its_command(pipeline, reproduce):
+    """Neither a stage of dvc.lock nor one whose command is in the run-cache is certain to run; a new command is."""
+    Path("x.out").touch()  # DVC keeps no outputs of a stage without inputs
+    project = pipeline(a_x="true", b_a="true")
+    assert must_run(project) == ["a", "b"]
+    reproduce(project, "a")
+    assert must_run(project) == ["b"]
+    reproduce(project, "b")
+    assert must_run(project) == []
+    project.dvc_lock.unlink()
+    assert must_run(project) == [], "the run-cache has both"
+    pipeline(a_x="true", b_a="true # edited")
+    assert must_run(project) == ["b"]
+
+
+def test_a_stage_whose_outputs_are_lost_may_still_be_restored(pipeline, reproduce):
+    """Only DVC can tell whether a command of the run-cache has these very inputs: it is not certain to run."""
+    Path("x.out").touch()
+    project = pipeline(a_x="true")
+    reproduce(project, "a")
+    Path("a.out").unlink()
+    Path("x.out").write_text("edited")
+    assert must_run(project) == []
+
+
+def test_the_commands_of_the_run_cache_are_those_of_the_stages(pipeline, reproduce):
+    """A command is found with all its lines, as DVC has filled in its parameters."""
+    Path("x.out").touch()
+    project = pipeline(a_x="true")
+    with dvc_adapter.repository(project.root) as repo:
+        assert dvc_adapter.cached_commands(repo) == set()
+    reproduce(project, "a")
+    with dvc_adapter.repository(project.root) as repo:
+        assert dvc_adapter.cached_commands(repo) == {("true", "echo a > a.out")}
+        assert dvc_adapter.command_of(dvc_adapter.plan(repo, []).stages["a"]) == ("true", "echo a > a.out")
+
+
+def test_a_damaged_entry_of_the_run_cache_is_passed_over(pipeline):
+    """An entry that is cut off, or is no mapping, has no command, and is no fault of the run."""
+    project = pipeline(a="true")
+    damaged = ["", "- x", "cmd:", "3", "deps: []", "cmd: [", "cmd: {a: b}", "cmd: [{}]", "\xff", "cmd: 2020-99-99"]
+    for number, text in enumerate([*damaged, "cmd: echo"]):
+        folder = project.cache / "runs" / "ab" / f"ab{number}"
+        folder.mkdir(parents=True)
+        (folder / "entry").write_bytes(text.encode("latin-1"))
+    with dvc_adapter.repository(project.root) as repo:
+        assert dvc_adapter.cached_commands(repo) == {("echo",)}
+
+
+# --- cache and remote
+
+
+@pytest.fixture
+def ran(pipeline, reproduce):
+    """Return a project whose two stages have run, with a remote that is a folder of its own."""
+    Path("x.out").touch()  # DVC keeps no outputs of a stage without inputs
+    project = pipeline(a_x="true", b_a="true")
+    for name in "ab":
+        reproduce(project, name)
+    return project
+
+
+def test_what_is_pushed_can_be_pulled(ran, reproduce):
+    """Data and run-cache go to the default remote and come back from it."""
+    with dvc_adapter.repository(ran.root) as repo:
+        assert dvc_adapter.push(repo) > 0
+    shutil.rmtree(ran.cache)
+    Path("b.out").unlink()
+    with dvc_adapter.repository(ran.root) as repo:
+        assert dvc_adapter.pull(repo) > 0
+        assert dvc_adapter.cached_commands(repo) == {("true", "echo a > a.out"), ("true", "echo b > b.out")}
+    assert Path("b.out").read_text() == "b\n"
+
+
+def test_what_was_never_pushed_is_left_out_of_a_pull(ran):
+    """A remote that lacks an output is no fault of a pull."""
+    shutil.rmtree(ran.cache)
+    with dvc_adapter.repository(ran.root) as repo:
+        assert dvc_adapter.pull(repo) == 0
+
+
+def test_an_output_is_found_by_its_hash_and_size(ran):
+    """Cache and remote have an output in the same size once it is pushed, and before that the remote has none."""
+    digest = dvc_adapter.md5(Path("b.out"))
+    with dvc_adapter.repository(ran.root) as repo:
+        here, there = dvc_adapter.cache_of(repo), dvc_adapter.remote_of(repo)
+        assert digest in dvc_adapter.output_hashes(repo)
+        assert (dvc_adapter.size_of(here, digest), dvc_adapter.size_of(there, digest)) == (2, None)
+        dvc_adapter.push(repo)
+        dvc_adapter.forget_listings(there)
+        assert dvc_adapter.size_of(there, digest) == 2
+
+
+def test_a_remote_says_where_it_is(ran):
+    """A folder remote is told by its protocol and its address, without DVC's own folders in it."""
+    with dvc_adapter.repository(ran.root) as repo:
+        there = dvc_adapter.remote_of(repo)
+        assert dvc_adapter.protocol(there) == "local"
+        assert dvc_adapter.url_of(there) == str(ran.dvc_remote)
+
+
+def test_the_config_is_what_dvc_reads(project):
+    """Settings are found by section, as DVC itself finds them; a setting that DVC does not know is refused."""
+    assert dvc_adapter.config(project.dvc_yaml.parent / ".dvc")["core"]["remote"] == "local"
+    with (project.root / ".dvc" / "config").open("a") as file:
+        file.write("[nonsense]\n    a = b\n")
+    with pytest.raises(dvc_adapter.DvcException):
+        dvc_adapter.config(project.root / ".dvc")
+
+
+def test_only_what_stages_made_is_deleted(ran):
+    """Outputs of stages go and are named; what was added by `dvc add` stays, and so does what is gone already."""
+    Path("mine.csv").write_text("1")
+    with dvc_adapter.repository(ran.root) as repo:
+        repo.add("mine.csv")
+    Path("a.out").unlink()
+    with dvc_adapter.repository(ran.root) as repo:
+        assert list(dvc_adapter.delete_outputs(repo)) == ["b.out"]
+    assert Path("mine.csv").exists() and not Path("b.out").exists()
+
+
+def test_a_failing_transfer_is_heard_of(ran, monkeypatch):
+    """What DVC logs about its transfers reaches the handler that asks for it, and no other."""
+    loggers = [logging.getLogger(name) for name in ("dvc", "dvc_data", "dvc_objects")]
+    for logger in loggers:
+        monkeypatch.setattr(logger, "handlers", logger.handlers)
+        monkeypatch.setattr(logger, "propagate", logger.propagate)
+    heard = []
+    handler = logging.Handler()
+    handler.emit = heard.append
+    dvc_adapter.handle_logs(handler)
+    for logger in loggers:
+        logger.error("oh")
+    assert [record.name for record in heard] == ["dvc", "dvc_data", "dvc_objects"]
+
+
+# --- small things
+
+
+def test_parameters_become_arguments_as_dvc_unpacks_them(pipeline):
+    """Booleans are --name or --no-name, null is None, texts are quoted: as dvc.yaml's ${section} gives them."""
+    section = {"n": 3, "yes": True, "no": False, "nothing": None, "word": "a b"}
+    project = pipeline(a="true")
+    project.params.write_text(yaml.safe_dump({"a": section}, sort_keys=False))
+    project.dvc_yaml.write_text('stages: {a: {cmd: "prog ${a}", outs: [x]}}')
+    with dvc_adapter.repository(project.root) as repo:
+        (command,) = dvc_adapter.command_of(dvc_adapter.plan(repo, []).stages["a"])
+    assert command == f"prog {dvc_adapter.arguments(section)}"
+    assert dvc_adapter.arguments(section) == "--n 3 --yes --no-no --nothing None --word 'a b'"
+
+
+def test_a_files_digest_is_that_of_dvc_lock(pipeline, reproduce):
+    """The digest of a data set in a registry is the one by which dvc.lock names the file."""
+    project = pipeline(a="true")
+    reproduce(project, "a")
+    (out,) = load_yaml(project.dvc_lock.read_text())["stages"]["a"]["outs"]
+    assert dvc_adapter.md5(Path("a.out")) == out["md5"]
+
+
+def test_a_lock_that_is_written_again_is_what_dvc_writes(pipeline, reproduce):
+    """dvc.lock, read and written by the project, keeps DVC's own bytes."""
+    project = pipeline(a="true", b_a="true")
+    reproduce(project, "a")
+    reproduce(project, "b")
+    before = project.dvc_lock.read_text()
+    dvc_adapter.write_lock(project.root / "again", load_yaml(before))
+    assert (project.root / "again").read_text() == before

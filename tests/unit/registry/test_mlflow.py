@@ -1,0 +1,113 @@
+import logging
+import os
+import re
+
+import pytest
+import requests
+from mlflow.exceptions import MlflowException
+
+from scripts.project import UserError
+from scripts.registry import mlflow
+from scripts.registry.mlflow import RegistryError
+from scripts.registry.records import Unclear
+
+
+@pytest.fixture(autouse=True)
+def uri(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MlflowException("API request failed with error code 401 != 200"), "401: it does not accept this user name"),
+        (requests.ConnectionError("Connection refused"), "connection refused: is it running?"),
+        (ImportError("No module named 'azure'"), "No module named 'azure'"),
+        (MlflowException("a page\nof\nwords"), "a page of words"),
+    ],
+)
+def test_a_fault_of_the_server_is_one_line(error, told):
+    """Whatever MLflow's client raises becomes one line that names the server and the reason."""
+    with pytest.raises(RegistryError) as raised, mlflow.server_errors():
+        raise error
+    assert str(raised.value).startswith("the MLflow server http://server:5000 did not do what was asked (")
+    assert told in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_what_only_a_person_can_say_is_a_fault_too():
+    """A registry that only a person can set right ends a publication with what is found and what to do."""
+    with pytest.raises(RegistryError, match="versions 1 and 2 are both in production"), mlflow.server_errors():
+        raise Unclear("versions 1 and 2 are both in production")
+
+
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError("docker"), requests.Timeout("the engine"), UserError("no engine"), KeyboardInterrupt()]
+)
+def test_other_faults_are_not_the_servers(error):
+    """What a function that works without the server raises passes as it is, whatever kind of error it is."""
+
+    def broken(argument, *, option):
+        assert (argument, option) == (1, 2)
+        raise error
+
+    with pytest.raises(type(error)) as raised, mlflow.server_errors():
+        mlflow.not_the_servers(broken)(1, option=2)
+    assert raised.value is error
+
+
+def test_mlflows_log_is_as_loud_after_as_before(monkeypatch):
+    """MLflow's own log is silent within, and as loud as it was after a failure."""
+    monkeypatch.setattr(logging.getLogger("mlflow"), "level", logging.INFO)
+    with pytest.raises(ValueError), mlflow.quiet():
+        assert logging.getLogger("mlflow").level == logging.ERROR
+        raise ValueError
+    assert logging.getLogger("mlflow").level == logging.INFO
+
+
+@pytest.mark.parametrize("location", ["/srv/mlflow", "file:///srv/mlflow", "file:/srv/mlflow", "C:/srv/mlflow"])
+def test_a_server_that_leaves_artifacts_to_us_is_refused(location):
+    """A location that is a folder is this container's own, gone with it: that is told, with the option to set."""
+    said = r"keeps artifacts at /srv/mlflow, which is a folder of this container; expected .* --serve-artifacts"
+    with pytest.raises(RegistryError, match=said):
+        mlflow.check_location(location)
+
+
+@pytest.mark.parametrize(
+    "location", ["mlflow-artifacts:/1/a", "mlflow-artifacts://server:5000/1", "s3://bucket/1", "gs://b"]
+)
+def test_a_server_that_takes_artifacts_is_not_refused(location):
+    """Artifacts that the server or an object store takes may be sent."""
+    mlflow.check_location(location)
+
+
+@pytest.mark.parametrize(
+    ("location", "told"), [("mlflow-artifacts://elsewhere/1", "which is another server"), ("s3://[", "is no address")]
+)
+def test_a_server_that_sends_artifacts_elsewhere_is_refused(location, told):
+    """A location at another host, which would get the server's user and token, is told by its name."""
+    with pytest.raises(RegistryError, match=rf"keeps artifacts at '?{re.escape(location)}'?, .*{told}"):
+        mlflow.check_location(location)
+
+
+def test_versions_come_oldest_first(model):
+    """The versions of a model are listed by their number, the lowest first, and those of no model are none."""
+    model.client.create_registered_model(model.name)
+    for _ in range(11):
+        model.client.create_model_version(model.name, "s3://elsewhere/model")
+    found = mlflow.versions(model.client, model.name)
+    assert [int(version.version) for version in found] == list(range(1, 12))
+    assert mlflow.versions(model.client, "another") == []
+
+
+def test_an_artifact_that_is_not_there_is_none(model):
+    """A file, a folder, and what is neither, each as the server has it; a version of no run has no run."""
+    outcome = model.publish(0.9)
+    version, run = model.state().version(1), model.client.get_run(outcome.run_id)
+    assert mlflow.run_of(model.client, version).info.run_id == outcome.run_id
+    assert mlflow.artifact(run, "model/model.json", model.folder).read_text()
+    assert mlflow.artifact(run, "model", model.folder).is_dir()
+    assert mlflow.artifact(run, "model/none.json", model.folder) is None
+    assert mlflow.artifact(run, "none", model.folder) is None
+    assert mlflow.run_of(model.client, version._replace(run_id="")) is None
+    assert mlflow.run_of(model.client, version._replace(run_id="0" * 32)) is None
+    assert os.environ["MLFLOW_TRACKING_URI"] != "http://server:5000"

@@ -1,0 +1,92 @@
+"""How versions are measured and a registry comes to rest, on a real server. tests/promotion has all the situations."""
+
+import time
+
+import pytest
+
+from scripts.registry import mlflow, reconcile
+from scripts.registry.mlflow import RegistryError
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*transition_model_version_stage")
+
+
+def test_a_registry_at_rest_is_left_alone(model):
+    """Nothing is written where stages and aliases follow the records and all versions are decided on."""
+    model.publish(0.9)
+    before = model.state()
+    assert reconcile.reconcile(model.client, model.name, "bob") == before == model.state()
+
+
+def test_a_dead_machines_tag_is_deleted(model):
+    """A machine that has said for long that it sets stages is dead; one that has just begun is not."""
+    model.publish(0.9)
+    now = time.time()
+    for name, since in (("applying_dead", now - 700), ("applying_alive", now)):
+        model.client.set_registered_model_tag(model.name, name, str(since))
+    reconcile.reconcile(model.client, model.name, "bob")
+    assert [*model.state().applying] == ["applying_alive"]
+
+
+def test_a_server_that_keeps_no_stages_is_told(model, monkeypatch):
+    """A server that takes a stage and an alias and does not keep them is named, instead of asked for ever."""
+    model.publish(0.5)
+    for call in ("transition_model_version_stage", "set_registered_model_alias"):
+        monkeypatch.setattr(f"mlflow.MlflowClient.{call}", lambda *_, **__: None)
+    with pytest.raises(RegistryError, match=r"was put into production, but the server has .* expected one that keeps"):
+        model.publish(0.9)
+
+
+def test_a_person_is_recorded_with_what_was_there(model):
+    """A person's decision names who, what it replaced and why, in a tag and an artifact."""
+    model.publish(0.8)
+    model.publish(0.9)
+    reconcile.decide_by_person(model.client, model.name, "bob", model.state(), 1, "promote", "the new one is slow")
+    record = model.state().version(1).parsed("promotion_3")
+    said = {"action": "promote", "version": 1, "replaced": 2, "reason": "the new one is slow", "by": "bob", "turn": 3}
+    assert record == said | {"at": record["at"]}
+    run = model.client.get_run(model.state().version(1).run_id)
+    assert mlflow.artifact(run, "decisions/3-promote-version-1.json", model.folder)
+    reconcile.reconcile(model.client, model.name, "bob")
+    assert model.stages() == {1: "Production", 2: "Archived"}
+
+
+def test_rows_that_somebody_edited_are_measured_again(model):
+    """A file of row scores that holds none is not believed: the champion is measured by the scorer."""
+    model.set_gate(confidence=0.95)
+    outcome = model.publish(0.7, right=14)
+    model.client.log_text(outcome.run_id, "{}", model.scored_by.rows_file)
+    assert model.publish(1.0, right=20).stage == "Production"
+    assert model.measurements == ["model.json"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"5", b"[1, null]", b'"text"', b"[[", b"[" * 50_000, b"\xff", b"[1" + b"0" * 400]
+)
+def test_what_is_no_list_of_scores_is_none(content):
+    """Whatever a server answers instead of the scores of rows is no scores, and no crash."""
+    assert reconcile._parsed_rows(content) is None
+    assert reconcile._parsed_rows(b"[1, 0.5]") == (1.0, 0.5)
+
+
+def test_without_rows_in_the_pipeline_no_rows_are_asked_for(model):
+    """With a confidence but without rows nothing is measured in vain, and nothing is promoted over another model."""
+    model.set_gate(confidence=0.95)
+    model.publish(0.7)
+    assert model.publish(1.0).stage == "Staging"
+    assert model.measurements == []
+
+
+def test_a_download_that_differs_is_repeated(model, monkeypatch):
+    """A file that another machine is just sending is looked at again before it counts as another one."""
+    seen, artifact = [], mlflow.artifact
+
+    def half_sent(run, path, folder):
+        found = artifact(run, path, folder)
+        if path.startswith("model/") and len(seen) < 2:
+            seen.append(found)
+            found.write_text("half")
+        return found
+
+    monkeypatch.setattr(reconcile, "artifact", half_sent)
+    assert model.publish(0.9).stage == "Production"
+    assert len(seen) == 2

@@ -1,0 +1,94 @@
+"""`make models`, `make promote` and `make rollback`, by what is in a registry. tests/promotion runs them for real."""
+
+import json
+
+import pytest
+
+from scripts.project import UserError
+from scripts.registry import reader
+from scripts.registry.gate import Gate
+from scripts.registry.records import State, Version
+from scripts.verbs import models, promote, rollback
+
+
+def version(number, stage, *, score=0.9, **tags):
+    record = {"turn": number, "score": score, "at": "2026-01-01T00:00:00", "by": "ann"}
+    own = {"model_sha256": str(number), "decision": stage, "decision_record": json.dumps(record), "reason": "better"}
+    return Version(number, stage, "run", own | tags)
+
+
+PROMOTED = {"promotion_4": json.dumps({"turn": 4, "version": 1, "action": "promote", "by": "bob", "reason": "slow"})}
+REGISTRY = State.of(
+    [version(1, "Production", accuracy="0.9", git_commit="c" * 40, git_dirty="true", **PROMOTED),
+     version(2, "Staging", score=None),
+     version(3, "Production"),
+     Version(4, "None", "", {}),
+     Version(5, "None", "run", {"model_sha256": "5", "test_accuracy": "0.7"})],
+    {"production": 1, "staging": 2},
+    {},
+)  # fmt: skip
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """Set what the registry has of each model of a pipeline."""
+
+    def set_up(**states):
+        class Known:
+            gate = Gate("accuracy")
+
+        monkeypatch.setattr(reader, "pipelines_models", lambda: dict.fromkeys(states, Known))
+        monkeypatch.setattr(reader, "look_up", states.get)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
+
+    return set_up
+
+
+def test_models_has_a_line_a_version(registry, capsys):
+    """Each version has its stage, alias, score, commit, who decided and why; the history and persons come below."""
+    registry(iris=REGISTRY)
+    models.main(["model="])
+    printed = capsys.readouterr().out
+    lines = {line.split()[0]: line.split() for line in printed.splitlines() if line[:1].isdigit() and " " in line[:3]}
+    assert lines["1"][:4] == ["1", "Production", "production", "0.9"]
+    assert {"cccccccc", "yes", "2026-01-01T00:00:00", "ann", "better"} <= {*lines["1"]}
+    assert lines["2"][:4] == ["2", "Staging", "staging", "2026-01-01T00:00:00"]
+    assert "not registered by this project" in printed
+    assert lines["5"][2] == "0.7" and lines["5"][-3:] == ["not", "decided", "yet"]
+    assert "in production: 1 -> 3 -> 1" in printed
+    assert "?  bob: version 1 in production (promote: slow)" in printed
+
+
+def test_models_prints_every_model_of_the_pipeline(registry, capsys):
+    """Without MODEL= all models are shown, one that was never registered too; with it, that one."""
+    registry(iris=REGISTRY, petals=None)
+    models.main(["model="])
+    printed = capsys.readouterr().out
+    assert "model: iris\nversion" in printed.replace("  ", "")
+    assert "model: petals\nthere is no version of it yet: 'make run' registers one" in printed
+    models.main(["model=iris"])
+    assert "petals" not in capsys.readouterr().out
+
+
+def test_models_without_any_version_is_one_sentence(registry):
+    """A registry that has none of the pipeline's models is told, by all their names."""
+    registry(iris=None, petals=State.of([], {}, {}))
+    with pytest.raises(UserError, match="there is no version of iris, petals in the registry; expected"):
+        models.main(["model="])
+
+
+def test_promote_needs_a_version(registry):
+    """`make promote` without VERSION= does nothing and says how it is called."""
+    registry(iris=REGISTRY)
+    with pytest.raises(UserError, match="VERSION is empty; expected one, as in 'make promote VERSION=3'"):
+        promote.main(["model=", "version=", "why="])
+
+
+def test_rollback_goes_back_in_the_history():
+    """The version before the present one, or an earlier one by name; never one that was not in production."""
+    assert rollback.target(REGISTRY, "") == 3
+    assert rollback.target(REGISTRY, "1") == 1
+    with pytest.raises(UserError, match="version 2 was not in production before; expected one of 1, 3"):
+        rollback.target(REGISTRY, "2")
+    with pytest.raises(UserError, match="no version was in production before this one"):
+        rollback.target(State.of([version(1, "Production")], {}, {}), "")
