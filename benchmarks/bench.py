@@ -25,9 +25,9 @@ class Bench:
         return self.size(5, 1)
 
     @cached_property
-    def iris(self) -> Clone:
+    def project(self) -> Clone:
         """A clone that has run the project's own pipeline once: images built, MLflow up."""
-        clone = Clone.of(self.source, "iris")
+        clone = Clone.of(self.source, "project")
         clone.make("run")
         clone.commit("a first run")
         return clone
@@ -38,7 +38,7 @@ class Bench:
         return Clone.of(self.source, "synthetic", STAGE_MEMORY="128m")
 
     def synthetic(self, works: list[Work]) -> Clone:
-        """A clone whose pipeline is `works` and the delivery of a model; nothing of it has run, but MLflow is up."""
+        """A clone whose pipeline is `works` and a model; nothing of it has run, but MLflow is up."""
         pipelines.install(self._synthetic, works)
         self._synthetic.make("ui")
         return self._synthetic

@@ -157,8 +157,9 @@ class Clone:
             subprocess.run(["git", *who, *command], cwd=self.path, check=True)
 
     def restore(self) -> None:
-        """Puts every tracked file back as it was committed."""
-        subprocess.run(["git", "checkout", "--quiet", "."], cwd=self.path, check=True)
+        """Put every tracked file back as it was committed, and delete the others that git does not ignore."""
+        for command in (["checkout", "--quiet", "."], ["clean", "--quiet", "--force", "-d"]):
+            subprocess.run(["git", *command], cwd=self.path, check=True)
 
 
 def uid() -> str:

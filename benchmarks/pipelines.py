@@ -1,7 +1,7 @@
 """Synthetic pipelines in a clone: chains, fans, diamonds of stages that do next to nothing.
 
-All stages are one image under many names. One of them, `model`, delivers a model that was trained before, so that
-`make run` can publish as it always does.
+All stages are one image under many names. One of them, `model`, writes a model and another one, `score`, scores it, so
+that `make run` publishes as it always does.
 """
 
 import json
@@ -17,9 +17,15 @@ import yaml
 from benchmarks.clones import Clone
 from scripts.pipeline import images
 
-MODEL = "model"
+MODEL, SCORE = "model", "score"
 STAGE = Path(__file__).parent / "stage"
-EXTERNAL, MADE = "data/external", "data/processed"
+MADE = "data/processed"
+FILE, METRICS = "models/out", "metrics/metrics.json"
+PUBLISHING = {
+    "mlflow": {"experiment": "bench", "model": "bench"},
+    "promotion": {"metric": "score", "higher_is_better": True},
+}
+"""The sections of params.yaml for the model."""
 
 
 @dataclass(frozen=True)
@@ -69,59 +75,37 @@ def diamond(**does: Any) -> list[Work]:
 
 
 def template(works: Iterable[Work]) -> str:
-    """The text of dvc.yaml.template: the delivery of the model, and the stages."""
-    files = ("model.skops", "model_metadata.json")
-    inputs = {f"copy_{number}": f"{EXTERNAL}/{name}" for number, name in enumerate(files)}
-    outputs = {f"copied_{number}": f"models/{name}" for number, name in enumerate(files)} | {"out": "models/out"}
-    deliver = f"{{{{ stage('{MODEL}', inputs={json.dumps(inputs)}, outputs={json.dumps(outputs)}) }}}}"
-    return "\n".join(["stages:", deliver, *(work.block() for work in works), ""])
+    """Return the text of dvc.yaml.template: the model's two stages, the others, and the model."""
+    made, scored = {"out": FILE}, {"out": "metrics/out"}
+    model = f"{{{{ stage('{MODEL}', outputs={json.dumps(made)}) }}}}"
+    score = (
+        f"{{{{ stage('{SCORE}', inputs={json.dumps({'in_0': FILE})}, outputs={json.dumps(scored)}, "
+        f"metrics={json.dumps({'metrics': METRICS})}) }}}}"
+    )
+    artifact = f"{{{{ model(params.mlflow.model, file='{FILE}', metrics='{METRICS}') }}}}"
+    return "\n".join(["stages:", model, score, *(work.block() for work in works), "artifacts:", artifact, ""])
 
 
 def install(clone: Clone, works: list[Work]) -> None:
-    """Makes the model's delivery and `works` the pipeline of `clone`, of which nothing has run; its images are built.
+    """Make a model and `works` the pipeline of `clone`, of which nothing has run; build its images.
 
-    Writes dvc.yaml.template, params.yaml, stages/ and data/external/, and commits.
+    Writes dvc.yaml.template, params.yaml and stages/, and commits.
     """
     clone.forget(lock=True)
-    for dockerfile in (clone.path / "stages").glob("*/Dockerfile"):
-        folder = dockerfile.parent
-        if (folder / "work.py").exists():
+    for folder in (clone.path / "stages").iterdir():
+        if folder.is_dir() and folder.name != images.BASE:
             shutil.rmtree(folder)
-        elif folder.name != images.BASE:
-            dockerfile.unlink()  # no image any more; but scripts/ imports its code
-    ours = {section: clone.params[section] for section in ("mlflow", "promotion")}
     # Each makes bytes of its own: DVC runs no stage whose output another one has brought into its cache.
     sections = {work.name: {"value": work.name, **work.does} for work in works}
-    (clone.path / "params.yaml").write_text(yaml.safe_dump({**ours, **sections}, sort_keys=False))
+    (clone.path / "params.yaml").write_text(yaml.safe_dump({**PUBLISHING, **sections}, sort_keys=False))
     (clone.path / "dvc.yaml.template").write_text(template(works))
-    _train(clone.path / EXTERNAL)
-    _build(clone, [work.name for work in works])
+    _build(clone, [SCORE, *(work.name for work in works)])
     clone.make("setup-dvc")
     clone.commit("a synthetic pipeline")
 
 
-def _train(folder: Path) -> None:
-    """Writes a small model and its metadata into `folder`, as the stage train makes them."""
-    import skops_model
-    from stagekit import write_json
-    from stages.ingest.ingest import bundled
-    from stages.train import train
-
-    if folder.exists():
-        return
-    folder.mkdir(parents=True)
-    rows, frame = folder / "rows.csv", bundled()
-    frame.to_csv(rows, index=False)
-    paths = {"model": folder / "model.skops", "metadata": folder / "model_metadata.json"}
-    numbers = {"n_estimators": 5, "max_depth": 3, "min_samples_leaf": 1, "max_features": 0.5, "seed": 0}
-    args = train.TrainArgs(train_csv=rows, test_csv=rows, **paths, **numbers)
-    model = train.fit(frame, **args.hyperparameters())
-    skops_model.save(model, args.model)
-    write_json(args.metadata, train.describe(args, model, frame, frame))
-
-
 def _build(clone: Clone, stages: list[str]) -> None:
-    """Builds one image and gives it the names of all: their folders are alike."""
+    """Build one image and give it the names of all: their folders are alike."""
     for name in [MODEL, *stages]:
         folder = clone.path / "stages" / name
         folder.mkdir()

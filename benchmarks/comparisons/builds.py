@@ -16,7 +16,7 @@ NEW = "tomli-w==1.2.0\n"
 
 def append(clone: Clone, name: str, text: str) -> None:
     path = clone.path / "stages" / name
-    path.write_text(path.read_text() + text)
+    path.write_text((path.read_text() if path.exists() else "") + text)
 
 
 def downloaded(clone: Clone, stage: str) -> bool:
@@ -33,8 +33,8 @@ def disk_bytes(clone: Clone) -> int:
 
 
 def compare(bench: Bench, record: Record) -> None:
-    clone, number = bench.iris, itertools.count(1)
-    installed = []
+    clone, number = bench.project, itertools.count(1)
+    stage, installed = images.stage_names(clone.path / "stages")[-1], []
 
     # A new comment makes new layers of all that follows it: the engine has none of them at hand.
     def everything() -> Sample:
@@ -44,15 +44,15 @@ def compare(bench: Bench, record: Record) -> None:
         return clone.make("build")
 
     def code() -> Sample:
-        append(clone, "train/train.py", f"# {next(number)} {clone.id}\n")
+        append(clone, f"{stage}/{stage}.py", f"# {next(number)} {clone.id}\n")
         sample = clone.make("build")
-        installed.append(downloaded(clone, "train"))
+        installed.append(downloaded(clone, stage))
         return sample
 
     def requirement() -> Sample:
-        append(clone, "evaluate/requirements.txt", f"# {next(number)} {clone.id}\n")
-        if NEW not in (clone.path / "stages" / "evaluate" / "requirements.txt").read_text():
-            append(clone, "evaluate/requirements.txt", NEW)
+        append(clone, f"{stage}/requirements.txt", f"# {next(number)} {clone.id}\n")
+        if NEW not in (clone.path / "stages" / stage / "requirements.txt").read_text():
+            append(clone, f"{stage}/requirements.txt", NEW)
         return clone.make("build")
 
     record.add("images on disk", disk_bytes(clone), "bytes")

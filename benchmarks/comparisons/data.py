@@ -1,4 +1,6 @@
-"""More data: rows through the four stages, and folders of many files as an output. No bound."""
+"""More data: rows through the four stages of the example, and folders of many files as an output. No bound."""
+
+import csv
 
 import numpy as np
 
@@ -8,21 +10,27 @@ from benchmarks.clones import Clone
 from benchmarks.measure import Record, Sample
 from benchmarks.pipelines import Work
 from scripts.pipeline import images
-from stages.ingest.ingest import bundled
 
 TREES = 10  # with 1e6 rows, a hundred would take five minutes
 SOURCE = "data/external/rows.csv"
+MADE = "data/raw/iris.csv"
 
 
 def write_rows(clone: Clone, count: int) -> None:
-    """A CSV file of `count` rows like the Iris: rows of it, drawn again, with some noise."""
-    noise = np.random.default_rng(count)
-    frame = bundled().sample(count, replace=True, random_state=0, ignore_index=True)
-    lengths = frame.columns[:-1]
-    frame[lengths] = (frame[lengths] + noise.normal(0, 0.1, (count, len(lengths)))).clip(0.01, 100).round(3)
+    """Write a CSV file of `count` rows like those that the first stage made: drawn again, lengths with some noise."""
+    with (clone.path / MADE).open(newline="") as file:
+        header, *given = csv.reader(file)
+    random = np.random.default_rng(count)
     path = clone.path / SOURCE
     path.parent.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(path, index=False)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        for index in random.integers(len(given), size=count):
+            *lengths, species = given[index]
+            noise = random.normal(0, 0.1, len(lengths))
+            moved = (float(length) + shift for length, shift in zip(lengths, noise, strict=True))
+            writer.writerow([*(f"{min(max(length, 0.01), 100):.3f}" for length in moved), species])
 
 
 def of_stages(clone: Clone) -> dict[str, Sample]:
@@ -35,7 +43,7 @@ def of_stages(clone: Clone) -> dict[str, Sample]:
 
 
 def rows(bench: Bench, record: Record) -> None:
-    clone = bench.iris
+    clone = bench.project
     clone.set("ingest", source=SOURCE)
     clone.set("train", n_estimators=TREES)
     for count in bench.size([10_000, 100_000, 1_000_000], [1000]):

@@ -60,8 +60,8 @@ def actions(clone: Clone, works: list[Work], *, last: bool) -> dict[str, Action]
 
 
 def measure(bench: Bench, record: Record, shape: str, count: int, *, last: bool) -> None:
-    """All of one pipeline of `count` stages, the delivery of the model among them."""
-    works = SHAPES[shape](count - 1)
+    """Measure all of one pipeline of `count` stages, the two of the model among them."""
+    works = SHAPES[shape](count - 2)
     clone = bench.synthetic(works)
     # A full run of 50 stages takes a minute, of 200 four. MANY says more often what the bound needs.
     often = {"full": 1 if count > 10 else bench.repetitions}
@@ -75,7 +75,7 @@ def measure(bench: Bench, record: Record, shape: str, count: int, *, last: bool)
 def time_a_stage(record: Record, count: int, side: str) -> float:
     """Seconds a stage: of the last 20 of a chain, without what the same with nothing to do takes."""
     many, none = (record.median(f"chain of {count}, {name}: {side}") for name in (MANY, NONE))
-    return (many - none) / min(LAST, count - 1)
+    return (many - none) / min(LAST, count - 2)
 
 
 def compare(bench: Bench, record: Record) -> None:
