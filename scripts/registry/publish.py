@@ -23,6 +23,10 @@ from scripts.registry import logged, provenance, reader, records, scoring
 from scripts.registry.gate import Unscorable
 
 
+class NotPublished(UserError):
+    """A model was made and is not in the registry."""
+
+
 class Published(NamedTuple):
     """What the registry has of a model: the stage it was given when it came and why, and the one it has now.
 
@@ -122,9 +126,9 @@ def score_of(project: Project, model: Model) -> float | None:
     return None if isinstance(measured, Unscorable) else measured.metrics.get(model.gate.metric)
 
 
-def not_published(model: Model, why: str) -> UserError:
+def not_published(model: Model, why: str) -> NotPublished:
     """Return the error that says that a model was made and is not in the registry."""
-    return UserError(
+    return NotPublished(
         f"{model.name} is trained, but not published: {why}; 'make run' publishes it once that works, without training"
     )
 

@@ -25,7 +25,7 @@ from scripts.pipeline.images import Image
 from scripts.pipeline.live_metrics import LiveMetric
 from scripts.pipeline.stage import Model, Pipeline
 from scripts.project import ROOT, Project, UserError
-from scripts.registry.publish import Job, Publication, Published, not_published, receipt
+from scripts.registry.publish import Job, NotPublished, Publication, Published, not_published, receipt
 
 PAUSE = 0.2  # seconds between two looks at the file
 AT_ONCE = 1000  # live values logged in one call
@@ -232,6 +232,8 @@ class Process:
             try:
                 self._get_in_touch()
                 self._say({"published": publication.publish()._asdict()})
+            except NotPublished as error:
+                self._say({"error": str(error)})
             except (self._fault, UserError) as error:
                 self._say({"error": str(not_published(publication.model, str(error)))})
             del self._left[name]

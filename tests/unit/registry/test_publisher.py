@@ -15,7 +15,7 @@ from scripts.registry import publisher
 from scripts.registry.gate import Gate
 from scripts.registry.mlflow import RegistryError
 from scripts.registry.provenance import Snapshot
-from scripts.registry.publish import Job, Published
+from scripts.registry.publish import Job, Published, not_published
 from scripts.registry.publisher import AT_ONCE, Process, Publisher, follow
 
 STAGES = {
@@ -234,7 +234,15 @@ def test_a_failed_upload_is_left_to_publishing(process, calls):
     assert answers[0]["published"]["model"] == "one"
 
 
-@pytest.mark.parametrize("error", [RegistryError("it has no room left"), UserError("it has no room left")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        RegistryError("it has no room left"),
+        UserError("it has no room left"),
+        not_published(ONE, "it has no room left"),
+    ],
+    ids=["of the registry", "of a file", "said already"],
+)
 def test_a_model_that_cannot_be_published_is_said_in_a_sentence(process, calls, error):
     """The sentence says why a model is not published, and what to do; the other model is published."""
     work, answers = process
