@@ -1,28 +1,69 @@
-"""What pydantic refused, as a phrase of one sentence."""
+"""Checks a section of a file against a schema. Voluptuous does it, which DVC has imported already: others take long."""
 
-from pydantic import ValidationError
+from collections.abc import Callable, Mapping
+from math import isfinite
+from typing import Any
 
-_WORDS = (
-    ("Input should be ", ""),
-    ("Value should be ", ""),
-    ("Value error, ", ""),
-    ("String should have ", "a string with "),
-    ("String should match ", "a string that matches "),
-)
+from voluptuous import Invalid, MultipleInvalid, RequiredFieldInvalid, Schema
+
+from scripts.project import UserError
 
 
-def first_fault(error: ValidationError, section: str = "") -> str:
-    """Return the name, the value found and what is expected, of the first value that pydantic refused.
+def validated(schema: Schema, section: Mapping[str, Any], name: str, file: str) -> dict[str, Any]:
+    """Return the section as the schema has it; `name` and `file` say whose it is in a sentence.
 
-    `section` is put before the name: `promotion.min_score is 'much'; expected a valid number, ...`.
+    Raise UserError for the first value that is refused: `promotion.min_score is 'much'; expected a number`.
     """
-    first = error.errors(include_url=False)[0]
-    name = ".".join(map(str, [*filter(None, [section]), *first["loc"]])) or "value"
-    if first["type"] == "missing":
-        return f"{name} is missing; expected a value"
-    if first["type"] == "extra_forbidden":
-        return f"{name} is not known; expected no such key"
-    expected = first["msg"]
-    for pydantics, ours in _WORDS:
-        expected = expected.replace(pydantics, ours)
-    return f"{name} is {first['input']!r}; expected {expected}"
+    try:
+        return schema(dict(section))
+    except MultipleInvalid as error:
+        raise UserError(f"{_fault(error.errors[0], section, name)}: correct it in {file}") from None
+
+
+def _fault(error: Invalid, section: Mapping[str, Any], name: str) -> str:
+    path = [getattr(key, "schema", key) for key in error.path]  # a key that is required, as its name
+    where = ".".join(map(str, [name, *path]))
+    if isinstance(error, RequiredFieldInvalid):
+        return f"{where} is missing; expected a value"
+    if error.msg == "extra keys not allowed":
+        return f"{where} is not known; expected no such key"
+    value: Any = section
+    for key in path:
+        value = value[key]
+    return f"{where} is {value!r}; expected {error.msg}"
+
+
+def true_or_false(value: Any) -> bool:
+    """Return the value if it is a Boolean: 0, 1 and "yes" are none."""
+    if not isinstance(value, bool):
+        raise Invalid("true or false")
+    return value
+
+
+def number(value: Any) -> float:
+    """Return the value if it is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Invalid("a number")
+    try:
+        finite = isfinite(value)
+    except OverflowError:  # an integer of more than 308 digits
+        finite = False
+    if not finite:
+        raise Invalid("a finite number")
+    return float(value)
+
+
+def within(test: Callable[[float], bool], described: str) -> Callable[[Any], float]:
+    """Return a check for numbers that pass the test."""
+
+    def check(value: Any) -> float:
+        if not test(found := number(value)):
+            raise Invalid(described)
+        return found
+
+    return check
+
+
+def optional[T](check: Callable[[Any], T]) -> Callable[[Any], T | None]:
+    """Return a check that lets null pass as well."""
+    return lambda value: None if value is None else check(value)

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Sequence
 
 from scripts.project import UserError
 
@@ -28,8 +29,12 @@ def stop_stages(stage: str = "", *, grace: int = GRACE) -> bool:
     """
     label = f"label=pipeline.stage={stage}" if stage else "label=pipeline.stage"
     found = docker("container", "ls", "--all", "--quiet", "--filter", of_this_clone(), "--filter", label).split()
-    if found:
-        # Neither need succeed: each container may be gone by itself meanwhile.
-        subprocess.run(["docker", "container", "stop", "--time", str(grace), *found], capture_output=True)
-        subprocess.run(["docker", "container", "rm", "--force", *found], capture_output=True)
+    stop(found, grace)
     return bool(found)
+
+
+def stop(containers: Sequence[str], grace: int) -> None:
+    """Stop and remove `containers`, each of which may be gone by itself meanwhile."""
+    if containers:
+        subprocess.run(["docker", "container", "stop", "--time", str(grace), *containers], capture_output=True)
+        subprocess.run(["docker", "container", "rm", "--force", *containers], capture_output=True)

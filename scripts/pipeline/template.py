@@ -211,9 +211,13 @@ def _line(error: BaseException) -> str:
     return line
 
 
-def load(root: Path = ROOT) -> Pipeline:
-    """Return the pipeline as template, params.yaml and stages/ of `root` describe it now."""
-    return render(text_of(root / TEMPLATE), read_params(root / "params.yaml"), load_images(root / "stages"), root)
+def load(root: Path = ROOT, images: Mapping[str, Image] | None = None) -> Pipeline:
+    """Return the pipeline as template, params.yaml and stages/ of `root` describe it now.
+
+    `images` are those of stages/, if they are known already: read twice, they might differ.
+    """
+    images = images or load_images(root / "stages")
+    return render(text_of(root / TEMPLATE), read_params(root / "params.yaml"), images, root)
 
 
 def write(pipeline: Pipeline, root: Path = ROOT) -> bool:

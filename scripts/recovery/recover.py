@@ -16,8 +16,7 @@ def recover(project: Project = PROJECT, *, ended_well: bool) -> None:
 
     Raise UserError if something cannot be removed.
     """
-    containers.remove_stages()
-    containers.remove_unstarted_runners()
+    containers.remove_left()
     unfinished.remove_work_folders(project)
     dvc_files.clear_locks(project)
     dvc_files.restore_dvc_lock(project, ended_well=ended_well)

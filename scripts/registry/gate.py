@@ -1,20 +1,24 @@
 """The rule that decides whether a new model goes to production. Anything uncertain stays in Staging."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor, isfinite, log10
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints, ValidationError
+from voluptuous import Invalid, Required, Schema
 
 from scripts.project import UserError
 from scripts.registry.paired_tests import mcnemar, paired_p_value, permutation_test
 from scripts.registry.records import PRODUCTION, RESERVED, STAGING, clean_name
-from scripts.validation import first_fault
+from scripts.validation import number, optional, true_or_false, validated, within
 
 __all__ = [
     "Gate", "Measurement", "Unscorable", "Verdict", "judge", "mcnemar", "paired_p_value", "permutation_test"
 ]  # fmt: skip
+
+
+METRIC = re.compile(r"[^\s.](.*[^\s.])?")
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,7 @@ class Gate:
     @classmethod
     def from_section(cls, section: Mapping[str, Any], name: str = "promotion") -> "Gate":
         """Return the gate of a section of params.yaml. Raise UserError if it cannot work."""
-        try:
-            given = _Section.model_validate(dict(section)).model_dump()
-        except ValidationError as error:
-            raise UserError(f"{first_fault(error, name)}: correct it in params.yaml") from None
-        gate = cls(**given | {"range": tuple(given["range"])})
+        gate = cls(**validated(_SECTION, section, name, "params.yaml"))
         if fault := gate._fault():
             raise UserError(f"{name}.{fault}: correct it in params.yaml")
         return gate
@@ -79,18 +79,31 @@ class Gate:
         return round(score - over if self.higher_is_better else over - score, digits)
 
 
-_Number = Annotated[float, Field(allow_inf_nan=False)]
+def _metric(value: Any) -> str:
+    if not isinstance(value, str):
+        raise Invalid("the name of a number in the metrics file")
+    if not METRIC.fullmatch(value) or len(value) > 200:
+        raise Invalid("a name of at most 200 characters that neither begins nor ends with a dot or a space")
+    return value
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+def _range(value: Any) -> tuple[float | None, float | None]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise Invalid("a lower and an upper bound, each a number or null, as in [0, 1]")
+    low, high = Schema([optional(number)])(value)
+    return low, high
 
-    metric: Annotated[str, StringConstraints(pattern=r"^[^\s.](.*[^\s.])?$", max_length=200)]
-    higher_is_better: StrictBool  # required: a default would turn a loss upside down
-    range: Annotated[list[_Number | None], Field(min_length=2, max_length=2)] = [None, None]
-    min_score: _Number | None = None
-    min_improvement: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    confidence: Annotated[float, Field(ge=0.5, lt=1)] | None = None
+
+_SECTION = Schema(
+    {
+        Required("metric"): _metric,
+        Required("higher_is_better"): true_or_false,  # a default would turn a loss upside down
+        "range": _range,
+        "min_score": optional(number),
+        "min_improvement": within(lambda value: value >= 0, "a number of 0 or more"),
+        "confidence": optional(within(lambda value: 0.5 <= value < 1, "a number from 0.5 to below 1")),
+    }
+)
 
 
 # --- the decision

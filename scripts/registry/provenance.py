@@ -38,10 +38,10 @@ class Snapshot(NamedTuple):
         return PATCH in self.files
 
 
-def snapshot(pipeline: Pipeline, project: Project = PROJECT) -> Snapshot:
-    """Return what a run of `pipeline` uses. Raise UserError if git cannot say."""
+def snapshot(pipeline: Pipeline, wanted: Mapping[str, images.Image], project: Project = PROJECT) -> Snapshot:
+    """Return what a run of `pipeline` in the `wanted` images uses. Raise UserError if git cannot say."""
     commit = head(project)
-    tags = {images.BASE: images.load(project.stages)[images.BASE].tag}
+    tags = {images.BASE: wanted[images.BASE].tag}
     tags |= {stage.name: stage.image for stage in pipeline.stages.values()}
     files = {
         "dvc.yaml": pipeline.text.encode(),

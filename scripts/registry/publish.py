@@ -66,7 +66,7 @@ class Job:
     ) -> "Job":
         """Take the snapshot. Raise UserError if git cannot tell what is not committed."""
         needed = {model.maker: requirements(project, model.maker) for model in models}
-        return cls(project, pipeline, models, wanted, provenance.snapshot(pipeline, project), needed, who)
+        return cls(project, pipeline, models, wanted, provenance.snapshot(pipeline, wanted, project), needed, who)
 
 
 def requirements(project: Project, stage: str) -> list[str]:

@@ -20,7 +20,8 @@ def check_up_to_date(scorers: list[str]) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    pipeline, wanted = template.load(), images.load()
+    wanted = images.load()
+    pipeline = template.load(images=wanted)
     template.write(pipeline)
     if not pipeline.models:
         raise UserError(f"there is no model to publish; expected a line {{{{ model(...) }}}} in {template.TEMPLATE}")

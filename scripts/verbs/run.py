@@ -40,7 +40,8 @@ def publish_what_is_scored(publisher: Publisher) -> None:
 
 def main(targets: list[str]) -> None:
     started = time.monotonic()
-    pipeline, wanted = template.load(), images.load()
+    wanted = images.load()
+    pipeline = template.load(images=wanted)
     if template.write(pipeline):
         print("dvc.yaml: rendered", flush=True)
     models = to_publish(pipeline, targets)

@@ -20,7 +20,8 @@ HERE, CONTRACT = "/opt/tests", "contract.py"
 
 def main(arguments: list[str]) -> int:
     """Run the tests of the stage that is named first, with the other arguments for pytest; return the exit code."""
-    known, pipeline = images.load(), template.load()
+    known = images.load()
+    pipeline = template.load(images=known)
     names, options = arguments[:1] or list(known), arguments[1:]
     if unknown := [name for name in names if name not in known]:
         raise UserError(f"there is no folder stages/{unknown[0]}; expected one of {', '.join(known)}: correct the name")

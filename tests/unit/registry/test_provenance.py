@@ -219,14 +219,15 @@ def pipeline(*names):
 
 def test_snapshot(committed, git):
     """The snapshot holds the commit, dvc.yaml as rendered, params.yaml as typed, the images, and the patch."""
-    clean = provenance.snapshot(pipeline(), committed)
+    wanted = images.load(committed.stages)
+    clean = provenance.snapshot(pipeline(), wanted, committed)
     assert (clean.commit, clean.dirty) == (git("rev-parse", "HEAD").strip(), False)
     assert clean.files["dvc.yaml"] == b"stages: rendered\n"
     assert clean.files["params.yaml"] == b"train: {seed: 1}\n"
-    tags = {"base": images.load(committed.stages)["base"].tag} | {s.name: s.image for s in pipeline().stages.values()}
+    tags = {"base": wanted["base"].tag} | {s.name: s.image for s in pipeline().stages.values()}
     assert json.loads(clean.files["images.json"]) == tags
     write(committed, "stages/train/train.py", "changed\n")
-    dirty = provenance.snapshot(pipeline(), committed)
+    dirty = provenance.snapshot(pipeline(), wanted, committed)
     assert dirty.dirty
     assert b"+changed" in dirty.files["uncommitted.patch"]
 

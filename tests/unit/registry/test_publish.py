@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from scripts.digests import sha256
-from scripts.pipeline import dvc_adapter
+from scripts.pipeline import dvc_adapter, images
 from scripts.pipeline.stage import Model, Pipeline, Stage
 from scripts.project import ROOT, UserError
 from scripts.registry import logged, provenance, publish, records, scoring
@@ -462,7 +462,7 @@ def test_a_job_is_as_it_was_when_the_run_began(done, git):
     git("add", "stages", "params.yaml")
     git("commit", "--quiet", "--message", "first")
     done.params.write_text("fit: {seed: 2}\n")
-    job = Job.of(done, PIPELINE, [MODEL], {}, "me")
+    job = Job.of(done, PIPELINE, [MODEL], images.load(done.stages), "me")
     assert job.snapshot.commit == git("rev-parse", "HEAD").strip() and job.snapshot.dirty
     assert job.snapshot.files["params.yaml"] == b"fit: {seed: 2}\n"
     assert job.requirements == {"fit": ["numpy==2"]} and job.who == "me"

@@ -89,8 +89,9 @@ def made(empty_repository, tmp_path_factory):
     write(root, "stages/train/seed.txt", "not committed\n")
     subprocess.run(["dvc", "repro", "--quiet"], cwd=root, check=True)
     pipeline = Pipeline(DVC_YAML, STAGES, (MODEL,))
-    snapshot = provenance.snapshot(pipeline, project)
-    tags = {name: image.tag for name, image in images.load(project.stages).items()}
+    wanted = images.load(project.stages)
+    snapshot = provenance.snapshot(pipeline, wanted, project)
+    tags = {name: image.tag for name, image in wanted.items()}
     files = dict(snapshot.files) | {"dvc.lock": provenance.lock_of(pipeline, MODEL, project)}
     for name, data in (files | {"images.json": json.dumps(tags).encode()}).items():
         (base / "record" / name).parent.mkdir(exist_ok=True)
