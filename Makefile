@@ -65,7 +65,7 @@ models: ## The versions in the registry: stage, score, commit, why
 promote: ## Put VERSION= into production
 rollback: ## Back to the production before this one, or to VERSION=
 lineage: ## From a version to its run, commit, images, params and each data file's place
-compare: ## Versions A= and B= side by side
+compare: ## Versions A= and B= side by side; without B=, A and production
 reproduce: ## Run a version's code again, and compare each output
 
 export WHY

@@ -106,7 +106,7 @@ class Publisher:
         """Wait until all models whose scorer has ended are published; return them.
 
         `well` is whether the stages ended well; if not, the other models are left to the next run. Raise UserError if
-        one could not be published.
+        one could not be published, after a line for each that is.
         """
         self._tell(finish=well)
         printed = self._process.stdout.read()  # to its end; standard input stays open until then
@@ -122,6 +122,7 @@ class Publisher:
             how = f"was killed (signal {-code})" if code < 0 else f"ended with exit code {code}"
             failed = [f"the publishing process {how}; expected it to end by itself: 'make run' continues"]
         if failed:
+            print("".join(f"{sentence(each)}\n" for each in done), end="", flush=True)
             raise UserError("\nerror: ".join(failed))
         return done
 
@@ -142,6 +143,11 @@ class Publisher:
         for stream in (self._events, self._process.stdin, self._process.stdout):
             stream.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def sentence(each: Published) -> str:
+    """Return the line for a model that was published in a run that failed."""
+    return f"{each.model} version {each.version} is published: {each.stage}: {each.reason}"
 
 
 # --- the process

@@ -10,7 +10,7 @@ from scripts.pipeline.stage import Model, Pipeline
 from scripts.project import PROJECT, UserError
 from scripts.registry import summary
 from scripts.registry.publish import not_published
-from scripts.registry.publisher import Publisher
+from scripts.registry.publisher import Publisher, sentence
 
 
 def to_publish(pipeline: Pipeline, targets: Sequence[str]) -> list[Model]:
@@ -33,7 +33,7 @@ def publish_what_is_scored(publisher: Publisher) -> None:
         return
     try:
         for each in publisher.finish(well=False):
-            print(f"{each.model} version {each.version} is published: {each.stage}: {each.reason}", flush=True)
+            print(sentence(each), flush=True)
     except UserError as error:
         print(f"note: {error}", flush=True)
 

@@ -1,6 +1,8 @@
 """A shell in which the commands of dvc.yaml can be typed as they stand."""
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from scripts.pipeline import dvc_adapter
 from scripts.pipeline.params import read_params
@@ -14,10 +16,23 @@ AROUND_DVC = """() {
 """`make run` publishes; a plain `dvc repro` does not, and says how."""
 
 
+def variable(section: str) -> str:
+    """Return the name that a section has as a variable of bash, which can have no dash."""
+    return section.replace("-", "_")
+
+
+def variables(sections: Mapping[str, Any]) -> dict[str, str]:
+    """Return the arguments of each section of params.yaml, as DVC writes them, by the name of the variable."""
+    return {variable(name): dvc_adapter.arguments(section) for name, section in sections.items()}
+
+
 def main(arguments: list[str]) -> None:
     sections = read_params()
-    os.environ.update({name: dvc_adapter.arguments(section) for name, section in sections.items()})
+    os.environ.update(variables(sections))
     os.environ[DVC] = AROUND_DVC
     example = next(iter(sections), "section")
     print(f"a shell in the runner; ${{{example}}} and the like hold the sections of params.yaml; leave it with 'exit'")
+    for name in sections:
+        if name != variable(name):
+            print(f"note: for ${{{name}}} in a command type ${{{variable(name)}}}: bash reads the dash as an operator")
     os.execvp("bash", ["bash", "--norc", *arguments])

@@ -15,6 +15,8 @@ from scripts.pipeline import dvc_adapter, images, params, template
 from scripts.project import ROOT, Project, UserError
 from scripts.registry.gate import Gate
 
+IMAGE = re.compile(r"stages/[a-z0-9_-]+:[0-9a-f]{12}")
+
 BUILT = {name: images.Image(name, f"stages/{name}:0123456789ab", {}) for name in ("base", "one", "two", "my-stage")}
 OUT = 'outputs={"out": "data/a/x.csv"}'
 GATE = {"metric": "accuracy", "higher_is_better": True, "range": [0, 1]}
@@ -99,6 +101,14 @@ def test_committed_dvc_yaml_is_what_the_template_renders_to():
     """dvc.yaml in git never differs from its template, params.yaml and stages/."""
     text = template.load().text
     assert (ROOT / "dvc.yaml").read_text() == text, "dvc.yaml is not up to date: run 'make setup-dvc' and commit it"
+
+
+def test_committed_dvc_lock_is_of_the_committed_dvc_yaml():
+    """The images in dvc.lock are those of dvc.yaml: whoever clones and pulls has nothing to run."""
+    lock = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"] if (ROOT / "dvc.lock").exists() else {}
+    run = {name: image for name, stage in lock.items() for image in IMAGE.findall(str(stage["cmd"]))}
+    wanted = {name: stage.image for name, stage in template.load().stages.items() if name in run}
+    assert run == wanted, "dvc.lock is of other images than dvc.yaml: run 'make run' and commit both"
 
 
 def test_the_header_says_what_to_edit(text):

@@ -334,6 +334,21 @@ def test_a_model_that_cannot_be_published_ends_the_run_in_its_sentence(a_run, pr
     assert "note: live metrics are not logged: the MLflow server" in capfd.readouterr().out
 
 
+def test_a_model_that_is_published_is_said_where_another_one_is_not(a_run, tmp_path, monkeypatch, capfd):
+    """Of two models, the line of the one that is in production comes before the error of the other one."""
+    published = Published("one", "3", "Production", "it is better", "accuracy", 0.5, "Production", True)
+    answers = [{"published": published._asdict()}, {"error": "two is trained, but not published"}]
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\ncat <<'END'\n" + "".join(f"{json.dumps(each)}\n" for each in answers) + "END\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(publisher.sys, "executable", str(program))
+    with a_run(ONE, TWO) as run:
+        run.begin()
+        with pytest.raises(UserError, match="^two is trained, but not published$"):
+            run.finish()
+    assert "one version 3 is published: Production: it is better\n" in capfd.readouterr().out
+
+
 def test_the_process_ends_with_its_run(a_run, project):
     """A run that ends in any way, without a last word, leaves no publishing process and no folder."""
     with pytest.raises(KeyboardInterrupt), a_run() as run:

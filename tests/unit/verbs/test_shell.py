@@ -40,3 +40,9 @@ def test_nothing_is_said_where_no_stage_has_run(typed, command):
 def test_dvcs_exit_code_stays(typed):
     """A command that fails still fails."""
     assert typed("dvc fail").returncode == 1
+
+
+def test_a_section_is_a_variable():
+    """`${section}` in a command is a section's arguments; a dash, which bash takes for an operator, is a low line."""
+    sections = {"fit": {"depth": 2, "warm": True}, "my-stage": {"seed": 1}}
+    assert shell.variables(sections) == {"fit": "--depth 2 --warm", "my_stage": "--seed 1"}

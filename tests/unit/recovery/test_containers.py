@@ -1,0 +1,48 @@
+"""What recovery removes of a run that was killed: containers that would write on, and runners that never started."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from scripts.recovery import containers
+
+
+@pytest.fixture
+def found(docker):
+    """Return a function that says which containers the clone has: (state, minutes old, role, stage, id) each."""
+
+    def lists(*rows):
+        lines = []
+        for state, minutes, role, stage, number in rows:
+            created = datetime.now(UTC) - timedelta(minutes=minutes)
+            lines.append("\t".join([state, f"{created:%Y-%m-%d %H:%M:%S} +0000 UTC", role, stage, number]))
+        docker.does("container ls", "cat <<'END'\n" + "".join(f"{line}\n" for line in lines) + "END")
+
+    return lists
+
+
+def changes(docker):
+    return [line for line in docker.asked if not line.startswith("container ls")]
+
+
+def test_containers_of_stages_are_stopped_and_removed(docker, found, capfd):
+    """A stage that runs on without its run, or that has ended and was kept, goes, and one line says so."""
+    found(("running", 1, "", "train", "a1"), ("exited", 9, "", "score", "b2"), ("running", 9, "", "", "c3"))
+    containers.remove_left()
+    assert changes(docker) == ["container stop --time 0 a1 b2", "container rm --force a1 b2"]
+    assert capfd.readouterr().out.count("removed the stage containers of an interrupted run") == 1
+
+
+def test_a_runner_that_never_started_is_removed(docker, found):
+    """One that was created long ago goes; one that may be starting just now, or runs, stays."""
+    found(("created", 6, "runner", "", "a1"), ("created", 4, "runner", "", "b2"), ("running", 60, "runner", "", "c3"))
+    containers.remove_left()
+    assert changes(docker) == ["container rm --force a1"]
+
+
+@pytest.mark.parametrize("rows", [[], [("running", 60, "", "", "a1")], [("created", 60, "test", "", "a1")]])
+def test_all_else_is_left_alone(docker, found, rows):
+    """The local MLflow server and the containers of tests are nobody's leftovers."""
+    found(*rows)
+    containers.remove_left()
+    assert changes(docker) == []
