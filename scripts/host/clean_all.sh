@@ -29,12 +29,15 @@ mine="label=pipeline.clone=$clone"
 docker container ls --all --quiet --filter "$mine" | with_each docker container rm --force
 docker network ls --quiet --filter "$mine" | with_each docker network rm
 docker image ls --format '{{.Repository}}:{{.Tag}}' "stages/clone-$clone" | with_each docker image rm
-# An image goes when no clone has it tagged; asked of each at the last moment, since other clones build meanwhile.
-# Children go before parents, hence the order.
-for kind in 'stages/*' stages/runner stages/base stages/python; do
+# An image goes when no clone has it tagged. Children go before parents, hence the order.
+candidates=$(for kind in 'stages/*' stages/runner stages/base stages/python; do
     docker image ls --filter label=pipeline.image --format '{{.ID}} {{.Repository}}:{{.Tag}}' "$kind"
-done | while read -r id name; do
-    case $(docker image inspect --format '{{.RepoTags}}' "$id" 2> /dev/null) in *stages/clone-*) continue ;; esac
+done)
+of_a_clone() { docker image inspect --format '{{.Id}} {{.RepoTags}}' "$@" 2> /dev/null | grep -F stages/clone- || true; }
+# shellcheck disable=SC2046
+used=$(of_a_clone $(echo "$candidates" | cut -d ' ' -f 1 | sort -u) | cut -c 8-19) # sha256: and 12 digits
+echo "$candidates" | grep -vF "${used:-none}" | while read -r id name; do
+    if [ -n "$(of_a_clone "$id")" ]; then continue; fi # asked again at the last moment: other clones build meanwhile
     docker image rm "$name" > /dev/null 2>&1 || true # used by what is not ours, or gone in an earlier round
 done
 # What lost its tag to a newer build, of whichever clone.

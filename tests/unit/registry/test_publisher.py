@@ -344,7 +344,7 @@ def test_a_model_that_is_published_is_said_where_another_one_is_not(a_run, tmp_p
     monkeypatch.setattr(publisher.sys, "executable", str(program))
     with a_run(ONE, TWO) as run:
         run.begin()
-        with pytest.raises(UserError, match="^two is trained, but not published$"):
+        with pytest.raises(UserError, match=r"^two is trained, but not published$"):
             run.finish()
     assert "one version 3 is published: Production: it is better\n" in capfd.readouterr().out
 
