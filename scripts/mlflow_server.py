@@ -35,20 +35,19 @@ def answers(timeout: float = 2) -> bool:
         return False
 
 
-def is_up() -> bool:
-    """Return True if the local server's container runs, whether it answers yet or not."""
-    return bool(_containers("{{.ID}}"))
-
-
 def start(project: Project = PROJECT, *, even_if_it_answers: bool = False) -> bool:
-    """Start the local server, unless it answers; return True if it must be waited for.
+    """Start the local server, unless it answers or is paused; return True if it must be waited for.
 
     Raise UserError if its database is damaged or Docker cannot start it.
     """
     if answers() and not even_if_it_answers:
         return False
     project.mlflow.mkdir(parents=True, exist_ok=True)
-    if not is_up():  # a running one may be writing
+    states = _containers("{{.State}}")
+    if "paused" in states:  # by somebody who goes on with it; Docker refuses to start it until then
+        print("the local MLflow server is paused: 'docker unpause' lets it answer", flush=True)
+        return True
+    if not states:  # a running one may be writing
         check_database(project)
     print("starting the local MLflow server ...", flush=True)
     _up()

@@ -15,7 +15,7 @@ cd "$(dirname "$0")"
 echo "$*" >> log
 case "$*" in
 "container ls --all "*) cat state ;;
-"container ls "*) grep -x running state ;;
+"container ls "*) grep -x -e running -e paused state ;;
 "compose "*" logs "*) cat printed ;;
 "compose "*" up "*) if [ -s faults ]; then head -n 1 faults >&2; sed -i 1d faults; exit 1; fi; echo running > state ;;
 esac
@@ -79,6 +79,13 @@ def test_a_server_that_comes_up_is_left_to_write(docker, project):
     (docker / "state").write_text("running\n")
     damage(project)
     assert mlflow_server.start(project)
+
+
+def test_a_server_that_is_paused_is_waited_for(docker, project, capsys):
+    """Docker starts no container that is paused: it is left as it is, and a line says how it goes on."""
+    (docker / "state").write_text("paused\n")
+    assert mlflow_server.start(project)
+    assert " up " not in (docker / "log").read_text() and "docker unpause" in capsys.readouterr().out
 
 
 def test_no_server_starts_on_a_damaged_database(docker, project):
