@@ -61,10 +61,15 @@ def test_a_path_with_everything_odd(short_lived: Callable[[str], Clone]) -> None
     assert stages_line(clone.make("run")) == NOTHING
 
 
+ODD = {"space": "a space", "letter": "größe", "dollar": "$HOME", "apostrophe": "it's", "long": padded("", 150)}
+
+
 @pytest.mark.parametrize(
     "name",
-    ["a space", "größe", "$HOME", "it's", padded("", 150), r"(a) [b] & ; * ? % # \ ~"],
-    ids=["space", "letter", "dollar", "apostrophe", "150 characters", "shell"],
+    [
+        *(pytest.param(name, id=kind, marks=pytest.mark.deep) for kind, name in ODD.items()),
+        pytest.param(r"(a) [b] & ; * ? % # \ ~", id="shell"),
+    ],
 )
 def test_an_odd_path(short_lived: Callable[[str], Clone], name: str) -> None:
     """In a path with one odd thing in it a stage runs."""

@@ -22,7 +22,7 @@ pytestmark = [
 FORK = multiprocessing.get_context("fork")
 KILLED = 9
 MOST_CHANGES = 200
-EVERY = [pytest.param(6, id="some-calls"), pytest.param(1, id="every-call", marks=pytest.mark.deep)]
+EVERY = [pytest.param(9, id="some-calls"), pytest.param(1, id="every-call", marks=pytest.mark.deep)]
 """How far apart the calls are at which a fault comes. Each server begins at another one."""
 Send = Callable[..., requests.Response]
 Publication = Callable[[], None]
