@@ -77,7 +77,7 @@ def described(run):
     name, data = run["info"]["run_id"], run["data"]
     metrics = sorted([metric["key"], curve(name, metric["key"])] for metric in data.get("metrics", []))
     return [run["info"]["status"], pairs(data["tags"]), pairs(data.get("params", [])), metrics,
-            len(run["inputs"]["dataset_inputs"]), sorted(files(name))]
+            len(run["inputs"].get("dataset_inputs", [])), sorted(files(name))]
 LIVE = ("live_stage", "pipeline_clone")  # whether a run's metrics came live, or when its model was published
 experiment = get("experiments/get-by-name", experiment_name=NAME).get("experiment")
 runs = body(requests.post(f"{API}/runs/search",
@@ -140,7 +140,8 @@ class Begun:
         return self.clone.docker("container", "ls", "--quiet", *filters)
 
     def runner(self) -> list[str]:
-        return self.containers("pipeline.role=runner")
+        """Return its runner, if that is there; of several the first: another run of the clone waits for this one."""
+        return self.containers("pipeline.role=runner")[-1:]
 
 
 # --- what can be killed: each tells whether it was there
@@ -168,6 +169,11 @@ def _containers(*label: str) -> Callable[[Begun], bool]:
     return kill
 
 
+def _runner(run: Begun) -> bool:
+    found = run.runner()
+    return bool(found) and not subprocess.run(["docker", "kill", *found], capture_output=True).returncode
+
+
 def _inside(condition: str) -> Callable[[Begun], bool]:
     """Kills the processes in the runner for which a Python expression of `p`, one of psutil's, is true."""
     code = (
@@ -190,7 +196,7 @@ IS_PUBLISHER = "'scripts.registry.publisher' in p.info['cmdline']"
 VICTIMS: dict[str, Callable[[Begun], bool]] = {
     "make": _make,
     "docker client of make": _client,
-    "runner": _containers("pipeline.role=runner"),
+    "runner": _runner,
     "DVC worker": _inside(f"p.parent() and p.parent().name() == p.info['name'] == 'python' and not {IS_PUBLISHER}"),
     "publisher": _inside(IS_PUBLISHER),
     "docker client of a stage": _inside("p.info['name'] == 'docker' and 'run' in p.info['cmdline']"),

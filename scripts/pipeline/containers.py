@@ -2,11 +2,13 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Sequence
 
 from scripts.project import UserError
 
 GRACE = 10  # seconds that a stage has to end by itself, as Docker's own default
+TRIES, PAUSE = 3, 1  # to remove a container, and seconds in between
 
 
 def docker(*arguments: str) -> str:
@@ -34,7 +36,15 @@ def stop_stages(stage: str = "", *, grace: int = GRACE) -> bool:
 
 
 def stop(containers: Sequence[str], grace: int) -> None:
-    """Stop and remove `containers`, each of which may be gone by itself meanwhile."""
-    if containers:
-        subprocess.run(["docker", "container", "stop", "--time", str(grace), *containers], capture_output=True)
-        subprocess.run(["docker", "container", "rm", "--force", *containers], capture_output=True)
+    """Stop and remove `containers`, each of which may be gone by itself meanwhile.
+
+    An engine that was killed may need a moment until it lets go of a container's files.
+    """
+    if not containers:
+        return
+    subprocess.run(["docker", "container", "stop", "--time", str(grace), *containers], capture_output=True)
+    for _ in range(TRIES):
+        done = subprocess.run(["docker", "container", "rm", "--force", *containers], capture_output=True, text=True)
+        if all("No such container" in line for line in done.stderr.splitlines()):
+            return
+        time.sleep(PAUSE)

@@ -50,6 +50,8 @@ def widen(clone: Clone) -> None:
         clone.edit("dvc.yaml.template", "\nartifacts:\n", f"\n{block}artifacts:\n")
         with (clone.path / "params.yaml").open("a") as params:
             params.write(f"\n{name}:\n  test_size: 0.2\n  seed: 3\n")
+    with (clone.path / ".gitignore").open("a") as ignored:  # else DVC writes such files among the outputs
+        ignored.write("/data/side-*/\n")
     clone.git("add", "--all")
     clone.git("commit", "--quiet", "--message", "side branches")
 

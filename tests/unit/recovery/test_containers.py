@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from scripts.pipeline import containers as containers_of_stages
 from scripts.recovery import containers
 
 
@@ -31,6 +32,20 @@ def test_containers_of_stages_are_stopped_and_removed(docker, found, capfd):
     containers.remove_left()
     assert changes(docker) == ["container stop --time 0 a1 b2", "container rm --force a1 b2"]
     assert capfd.readouterr().out.count("removed the stage containers of an interrupted run") == 1
+
+
+def test_a_container_that_the_engine_holds_is_removed_again(docker, found, monkeypatch):
+    """An engine that was killed may refuse at first; one that is gone by itself is no reason to try again."""
+    monkeypatch.setattr(containers_of_stages, "PAUSE", 0)
+    found(("dead", 1, "", "train", "a1"))
+    docker.does(
+        "container rm", f"[ -e '{docker.log}.once' ] || {{ touch '{docker.log}.once'; echo busy >&2; exit 1; }}"
+    )
+    containers.remove_left()
+    assert changes(docker)[1:] == ["container rm --force a1"] * 2
+    docker.does("container rm", "echo Error: No such container: a1 >&2; exit 1")
+    containers.remove_left()
+    assert changes(docker)[4:] == ["container rm --force a1"]
 
 
 def test_a_runner_that_never_started_is_removed(docker, found):
