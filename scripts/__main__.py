@@ -1,5 +1,6 @@
 """`python -m scripts VERB [ARGUMENT...]`, in the runner: sets up the environment, then calls the verb's module."""
 
+import gc
 import importlib
 import os
 import subprocess
@@ -29,6 +30,8 @@ def in_a_runner_that_sees(folder: str, arguments: list[str]) -> int:
 def call(verb: str, arguments: list[str]) -> int:
     """Call a verb's module, under the lock and after recovery if it changes something; return its exit code."""
     module = importlib.import_module(f"scripts.verbs.{verb}")
+    if verb != "run":  # which collects again as soon as there is something to run
+        gc.enable()
     if verb not in ONE_AT_A_TIME:
         return module.main(arguments) or 0
     with run_lock.held(f"make {verb}") as ended_well:
@@ -43,6 +46,7 @@ def last_words(text: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
+    gc.disable()  # what is imported stays: to look through it again and again takes a tenth of a short command
     signals.raise_stopped()
     os.chdir(ROOT)
     Path(os.environ["HOME"]).mkdir(parents=True, exist_ok=True)

@@ -75,6 +75,7 @@ def reproduce(
         prepare = _Preparation(project, repo, pipeline, todo, wanted, before_mlflow)
         repo.state.close()  # each worker opens its own
         gc.freeze()  # what the workers share with this process stays shared: their collectors do not touch it
+        gc.enable()
         tasks = {
             name: Task(project, stage, pipeline.stages.get(name), prepare.of(name))
             for name, stage in todo.stages.items()

@@ -27,7 +27,7 @@ FAULTS = [
 # fmt: on
 
 
-@pytest.mark.parametrize("fault", cases(FAULTS, by_default=["page", "silence on writing", "S3 denying"]))
+@pytest.mark.parametrize("fault", cases(FAULTS, by_default=["page", "429 on writing", "S3 denying"]))
 def test_a_fault_of_the_servers_is_reported_and_costs_nothing(troubled: Troubled, fault: Fault) -> None:
     """Under a fault, run, push, pull and doctor say so in bounded time; once it is over, they complete their work."""
     is_reported_and_costs_nothing(troubled, fault)
