@@ -16,7 +16,7 @@ OUTPUT = LOCAL / "test-output"
 def main(arguments: list[str]) -> int:
     with copies.working_tree("test") as source:
         OUTPUT.mkdir(exist_ok=True)
-        # Two files at a time: the tests wait for containers more than they compute.
-        command = [sys.executable, "-m", "pytest", "--numprocesses", "2", "--dist", "loadfile", *arguments]
+        # Three files at a time, also on two cores: the tests wait for containers more than they compute.
+        command = [sys.executable, "-m", "pytest", "--numprocesses", "3", "--dist", "loadfile", *arguments]
         environ = copies.clean_environment() | {"TEST_OUTPUT": str(OUTPUT)}
         return subprocess.run(command, cwd=source, env=environ).returncode
