@@ -1,13 +1,14 @@
 # The only door: `make` lists what it opens. The host needs make, git and a Docker engine (on Debian and Ubuntu even
 # that is installed); all else runs in the runner container, which scripts/host/runner.sh builds and starts.
 
-.DEFAULT_GOAL := help
-.DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 # Each target is one runner; two at once in one clone would only wait for each other.
 .NOTPARALLEL:
-
 RUNNER := sh scripts/host/runner.sh
+# What is typed reaches the runner as it is: make would expand a $ in it, and the shell what quotation marks let out.
+WORDS := MODEL VERSION ALIAS A B WHY YES T SEED ONLY QUICK
+$(foreach word,$(WORDS),$(eval override $(word) := $$(value $(word))))
+export $(WORDS)
 
 # No target is a file: each name before a ## comment, as in help, is a command.
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\#.*/\1/p' $(MAKEFILE_LIST))
@@ -48,7 +49,7 @@ metrics: ## The numbers of the model at hand
 	@$(RUNNER) exec dvc metrics show
 
 plots: ## Draw the plots into dvc_plots/index.html
-	@$(RUNNER) exec dvc plots show
+	@$(RUNNER) plots
 
 ui: ## Where MLflow is; starts it if it is local
 	@$(RUNNER) ui
@@ -68,9 +69,8 @@ lineage: ## From a version to its run, commit, images, params and each data file
 compare: ## Versions A= and B= side by side; without B=, A and production
 reproduce: ## Run a version's code again, and compare each output
 
-export WHY
 models promote rollback lineage compare reproduce:
-	@$(RUNNER) $@ "model=$(MODEL)" "version=$(or $(VERSION),$(ALIAS))" "a=$(A)" "b=$(B)" "why=$$WHY"
+	@$(RUNNER) $@ "model=$$MODEL" "version=$${VERSION:-$$ALIAS}" "a=$$A" "b=$$B" "why=$$WHY" "yes=$$YES"
 
 ##@ Set up (make run does it by itself)
 
@@ -83,7 +83,7 @@ setup-dvc: ## dvc.yaml from its template, and DVC's remote
 	@$(RUNNER) setup_dvc
 
 dagshub-connect: ## Make a DagsHub repository that mirrors this GitHub repository; asks first
-	@$(RUNNER) dagshub_connect "$(YES)"
+	@$(RUNNER) dagshub_connect "$$YES"
 
 build: ## Build the images that are missing
 	@$(RUNNER) build
@@ -91,23 +91,23 @@ build: ## Build the images that are missing
 ##@ Develop
 
 test: ## All tests, on the real engine; T=path only those of a file or folder
-	@$(RUNNER) test $(T)
+	@$(RUNNER) test "T=$$T"
 	@$(if $(T),,$(RUNNER) test_stage)
 
 test-unit: ## The tests that need no container
 	@$(RUNNER) test -m 'not docker and not deep'
 
 test-deep: ## All tests of the machinery, every exhaustive product whole: hours; T=path some of them
-	@$(RUNNER) test -m '' $(T)
+	@$(RUNNER) test -m '' "T=$$T"
 
 test-%: ## A stage's own tests, in its own image (base: those of the stage kit)
-	@$(RUNNER) test_stage $* $(T)
+	@$(RUNNER) test_stage $* "T=$$T"
 
 test-crash: ## Every process killed at every point of a run, and 100 random kills: an hour or two; SEED=n replays
-	@sh tests/crash/with_engine.sh $(RUNNER) test -vv tests/crash $(if $(SEED),--seed=$(SEED))
+	@sh tests/crash/with_engine.sh $(RUNNER) test -vv tests/crash $${SEED:+--seed=$$SEED}
 
 bench: ## How fast, against what: an hour or two; ONLY=name,name some of it, QUICK=1 small
-	@$(RUNNER) bench "only=$(ONLY)" "quick=$(QUICK)"
+	@$(RUNNER) bench "only=$$ONLY" "quick=$$QUICK"
 
 lint: ## Check style and shell scripts; changes nothing
 	@$(RUNNER) lint
@@ -127,4 +127,4 @@ down: ## Stop this clone's services
 	@$(RUNNER) down
 
 clean-all: ## Delete what this clone made: containers, network, images, .local
-	@YES="$(YES)" sh scripts/host/clean_all.sh
+	@sh scripts/host/clean_all.sh

@@ -3,28 +3,21 @@
 import gc
 import importlib
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 from scripts import remote, settings
-from scripts.project import ROOT, UserError
+from scripts.pipeline.console import harmless
+from scripts.project import LOCAL, ROOT, UserError
 from scripts.recovery import recover, run_lock, signals
 
 ONE_AT_A_TIME = {"run", "publish", "push", "pull", "clean", "promote", "rollback", "reproduce"}
 """The verbs that change outputs or production, run stages, or hold DVC's own locks."""
 
 
-def in_a_runner_that_sees(folder: str, arguments: list[str]) -> int:
-    """Run the same verb in a second runner that has `folder` mounted as well; return its exit code."""
-    environ = os.environ | {"RUNNER_MOUNT": folder}
-    code = subprocess.run(["sh", "scripts/host/runner.sh", *arguments], env=environ).returncode
-    if code == 125:  # Docker's own: it could not start the container
-        raise UserError(
-            f"DVC_REMOTE_URL is {folder}, which could not be mounted; expected a folder that exists: make it"
-        )
-    return code
+NO_SECRETS = {"exec", "plots", "build", "setup_env", "setup_dvc", "clean", "fmt", "lint", "lock"}
+"""The verbs that speak to no server of ours."""
 
 
 def call(verb: str, arguments: list[str]) -> int:
@@ -39,10 +32,15 @@ def call(verb: str, arguments: list[str]) -> int:
         return module.main(arguments) or 0
 
 
+def hides(verb: str, name: str) -> bool:
+    """Return whether a variable is a secret that the verb does without."""
+    return verb in NO_SECRETS and name in settings.SECRETS
+
+
 def last_words(text: str) -> None:
     """Print to standard error, after all that was printed before: Docker carries the two streams apart."""
     time.sleep(0.1)
-    print(text, file=sys.stderr)
+    print("\n".join(map(harmless, text.split("\n"))), file=sys.stderr)
 
 
 def main(arguments: list[str]) -> int:
@@ -50,14 +48,15 @@ def main(arguments: list[str]) -> int:
     signals.raise_stopped()
     os.chdir(ROOT)
     Path(os.environ["HOME"]).mkdir(parents=True, exist_ok=True)
+    if LOCAL.stat().st_mode & 0o077:
+        LOCAL.chmod(0o700)  # DVC's own folder in it is open to all, and DVC runs what it reads there
     verb, *rest = arguments
     try:
         settings.ensure_dotenv()
         variables = settings.load()
-        if folder := remote.folder_to_mount(variables):
-            return in_a_runner_that_sees(str(folder), arguments)
+        remote.check(variables)
         os.environ.clear()
-        os.environ.update(variables)
+        os.environ.update({name: variables[name] for name in variables if not hides(verb, name)})
         remote.configure(variables)
         return call(verb, rest)
     except UserError as error:

@@ -9,8 +9,8 @@ from typing import Any
 
 import requests
 
-from scripts import mlflow_database, settings
-from scripts.pipeline.console import harmless
+from scripts import bounded, mlflow_database, settings
+from scripts.pipeline.console import harmless, tell
 from scripts.pipeline.containers import docker, of_this_clone
 from scripts.pipeline.failures import TRANSIENT
 from scripts.project import PROJECT, Project, UserError
@@ -30,7 +30,8 @@ def answers(timeout: float = 2) -> bool:
     """Return True if the MLflow server in use answers an API call. (/health says 200 even if every call is refused.)"""
     uri = os.environ["MLFLOW_TRACKING_URI"].rstrip("/")
     try:
-        return requests.get(f"{uri}/api/2.0/mlflow/experiments/search?max_results=1", timeout=timeout).ok
+        search = f"{uri}/api/2.0/mlflow/experiments/search?max_results=1"
+        return bounded.get(search, auth=settings.mlflow_login(os.environ), timeout=timeout).ok
     except requests.RequestException:
         return False
 
@@ -114,7 +115,7 @@ def back_up(project: Project = PROJECT) -> None:
     try:
         mlflow_database.back_up(project)
     except (sqlite3.Error, OSError) as error:
-        print(f"note: MLflow's database was not backed up ({error}); the run is complete", flush=True)
+        tell(f"note: MLflow's database was not backed up ({error}); the run is complete")
 
 
 def address() -> str:
@@ -122,6 +123,12 @@ def address() -> str:
     if not settings.is_local(os.environ):
         return os.environ["MLFLOW_TRACKING_URI"].removesuffix(".mlflow")
     return f"http://{''.join(_containers('{{.Ports}}')).split('->')[0]}"
+
+
+def link(page: str = "") -> str:
+    """Return the address of a page, which logs in on its own if the server is local: not to be kept in a file."""
+    login = f"/?password={os.environ['MLFLOW_TRACKING_PASSWORD']}" if settings.is_local(os.environ) else "/"
+    return f"{address()}{login}{page and f'#/{page}'}"
 
 
 def stop() -> None:

@@ -1,7 +1,9 @@
 """Where a clone keeps things, how a file is written whole, and the error that a user can act on."""
 
 import os
+import shlex
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,14 +82,29 @@ class Project:
         return self.local / "mlflow"
 
     @property
+    def mlflow_password(self) -> Path:
+        """The password of the local MLflow server."""
+        return self.local / "mlflow-password"
+
+    @property
     def prestart(self) -> Path:
-        """The inputs and outputs of stages whose container started before its inputs were there."""
+        """The inputs of stages whose container started before they were there."""
         return self.local / "early"
+
+    @property
+    def work(self) -> Path:
+        """A folder a stage, into which its container writes."""
+        return self.local / "work"
 
     @property
     def score(self) -> Path:
         """What a scorer's container is given and writes when it measures a model of the registry."""
         return self.local / "score"
+
+    @property
+    def made(self) -> Path:
+        """An empty file for each record of a pipeline that this clone has published, named by its seal."""
+        return self.local / "made"
 
     @property
     def publish(self) -> Path:
@@ -111,6 +128,29 @@ def load_yaml(text: str | bytes) -> Any:
     return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
+DEEPEST = 50
+
+
+def load_strangers_yaml(text: str | bytes, *, aliases: bool = True) -> Any:
+    """Return the value of a YAML text that anybody may have written.
+
+    Raise ValueError if its values lie deeper than DEEPEST in each other, on which the parser in C crashes; without
+    `aliases` also if it has one: a few bytes become gigabytes for whoever walks through them. Raise yaml.YAMLError if
+    it is no YAML.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEEPEST:
+                raise ValueError("too deep")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        elif isinstance(event, yaml.AliasEvent) and not aliases:
+            raise ValueError(f"it has an alias, *{event.anchor}")
+    return load_yaml(text)
+
+
 def atomic_write(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
     """Write `path` in one step: whoever reads it, also after a kill, finds the old content or the new one."""
     descriptor, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)  # mode 0600
@@ -130,3 +170,17 @@ def write_if_changed(path: Path, text: str) -> bool:
         return False
     atomic_write(path, text)
     return True
+
+
+def words(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments, and in place of T=... what it holds, split as a shell does, which expands nothing.
+
+    Raise UserError if a quotation mark has no second one.
+    """
+    found = []
+    for argument in arguments:
+        try:
+            found += shlex.split(argument[2:]) if argument.startswith("T=") else [argument]
+        except ValueError as error:
+            raise UserError(f"{argument}: {error}; expected arguments as in a shell, like T=\"-k 'a or b'\"") from None
+    return found

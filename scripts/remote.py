@@ -1,6 +1,7 @@
 """DVC's remote: the one of .dvc/config, or the one that DVC_REMOTE_URL names, kept in .dvc/config.local."""
 
 import os
+import re
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -14,14 +15,32 @@ S3 = {"connect_timeout": "5", "read_timeout": "10", "verify": "true"}
 """Seconds of silence, each AWS_MAX_ATTEMPTS times. DVC hashes what it fetches, but not the login page of a proxy."""
 
 
-def folder_to_mount(environ: Mapping[str, str], project: Project = PROJECT) -> Path | None:
-    """Return the folder outside the clone that holds the remote and that this runner does not see yet.
+SECRET = re.compile(
+    r"^\s*(password|token|secret_access_key|access_key_id|session_token|connection_string|account_key|sas_token"
+    r"|client_secret|key_pwd|custom_auth_header)\s*=\s*\S|://[^/@\s]+:[^/@\s]+@",
+    re.MULTILINE,
+)
+"""What in a config of DVC's is a secret: .dvc/config is committed, and travels with a version as part of its patch."""
 
-    Raise UserError for a remote that is neither a folder that Docker can mount nor S3.
-    """
+
+def check(environ: Mapping[str, str], project: Project = PROJECT) -> None:
+    """Raise UserError for a remote that is neither S3 nor a folder of this machine that this runner sees."""
+    committed = project.root / ".dvc" / "config"
+    if committed.is_file() and (found := SECRET.search(committed.read_text(errors="replace"))):
+        what = found[1] or "a password in an address"
+        raise UserError(
+            f".dvc/config holds {what}, and git keeps that file; expected it in .dvc/config.local, which git ignores: "
+            "'dvc remote modify --local', or the variables of .env"
+        )
+    for name in ("DVC_REMOTE_URL", "AWS_ENDPOINT_URL"):
+        if re.match(r"\w+://[^/]*@", environ.get(name, "")):  # never shown
+            raise UserError(
+                f"{name} holds a user or a password; expected an address alone: put them into AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY"
+            )
     url = environ.get("DVC_REMOTE_URL", "")
     if not url or url.startswith("s3://"):
-        return None
+        return
     if not Path(url).is_absolute():
         raise UserError(
             f"DVC_REMOTE_URL is {url!r}; expected an absolute folder or s3://bucket/prefix: correct it in .env"
@@ -31,10 +50,9 @@ def folder_to_mount(environ: Mapping[str, str], project: Project = PROJECT) -> P
             f"DVC_REMOTE_URL is {url!r}; expected a folder without comma, colon and quotation mark, which Docker's "
             "mounts cannot express: move it"
         )
-    folder = Path(os.path.normpath(url))
-    if folder.is_relative_to(project.root) or environ.get("RUNNER_MOUNT") == str(folder):
-        return None
-    return folder
+    folder, mounted = (os.path.normpath(path) for path in (url, environ.get("RUNNER_MOUNT", "/")))
+    if not Path(folder).is_relative_to(project.root) and folder != mounted:
+        raise UserError(f"DVC_REMOTE_URL is {folder}, which is not here; expected a folder that exists: make it")
 
 
 def configure(environ: Mapping[str, str], project: Project = PROJECT) -> None:

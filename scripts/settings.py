@@ -6,8 +6,10 @@ This is the only reader of .env: Docker's and Compose's own parsers read quotes,
 import difflib
 import os
 import re
+import secrets
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,11 +20,14 @@ from scripts.pipeline import images
 from scripts.pipeline.stage import prefix
 from scripts.project import PROJECT, Project, UserError, atomic_write, may_be_cut_off
 
-LIMITS = ("MEMORY", "CPUS", "PIDS", "TIMEOUT")
+LIMITS = ("MEMORY", "CPUS", "PIDS", "TIMEOUT", "OUTPUT_SIZE", "OUTPUT_FILES")
 UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 LOCAL_MLFLOW = "http://mlflow:5000"
 DAGSHUB_REMOTE = "s3://dvc"
 DAGSHUB = ("DAGSHUB_USER_NAME", "DAGSHUB_TOKEN", "MLFLOW_TRACKING_URI")
+SECRETS = (
+    "DAGSHUB_TOKEN", "MLFLOW_TRACKING_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
+)  # fmt: skip
 PATIENCE = {
     # A server that is away is reported within a minute, whatever it says of when to come back.
     "AWS_MAX_ATTEMPTS": "3",
@@ -175,6 +180,25 @@ def proxies(environ: Mapping[str, str]) -> dict[str, str]:
     return {"NO_PROXY": direct, "no_proxy": direct}
 
 
+def local_password(project: Project) -> str:
+    """Return the password of this clone's own MLflow server, which is made the first time. Mode 0600."""
+    while True:
+        with suppress(FileNotFoundError):
+            return project.mlflow_password.read_text()
+        project.local.mkdir(mode=0o700, exist_ok=True)
+        mine = project.local / f".mlflow-password.{os.getpid()}.{secrets.token_hex(4)}.part"
+        atomic_write(mine, secrets.token_urlsafe(16), mode=0o600)
+        with suppress(FileExistsError):  # another command was first: all go by its
+            os.link(mine, project.mlflow_password)
+        mine.unlink()
+
+
+def mlflow_login(environ: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return user and password for the MLflow server in use; None if there are none."""
+    user, password = (environ.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD"))
+    return (user, password) if user or password else None
+
+
 def is_local(environ: Mapping[str, str]) -> bool:
     """Return True if runs are tracked by this clone's own MLflow server."""
     return environ["MLFLOW_TRACKING_URI"] == LOCAL_MLFLOW
@@ -197,7 +221,11 @@ def load(project: Project = PROJECT) -> dict[str, str]:
         "COMPOSE_PROJECT_NAME": network,
         "LOCAL": str(project.local),
     }
-    return inherited | given | limits(given, stages) | tracking(given) | proxies(inherited) | own | PATIENCE | S3
+    found = inherited | given | limits(given, stages) | tracking(given) | proxies(inherited) | own | PATIENCE | S3
+    if is_local(found):
+        login = os.environ.get("HOST_USER") or "local", local_password(project)
+        found |= dict(zip(("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"), login, strict=True))
+    return found
 
 
 def commit(project: Project = PROJECT) -> str:

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,10 +170,13 @@ def owner_of(path: Path) -> tuple[int, int]:
     return path.stat().st_uid, path.stat().st_gid
 
 
-def with_probe(docker_run: str, code: str) -> str:
-    """A `docker run` of dvc.yaml, options and image word for word, that runs Python code in place of the stage."""
+def with_probe(commands: Sequence[str], code: str) -> str:
+    """A stage's commands of dvc.yaml with Python code in place of its program, options and image word for word;
+    nothing is taken over.
+    """
+    folder, docker_run, _ = commands
     options, image = re.fullmatch(r"(timeout .*?docker run .*?)(stages/[\w-]+:\w+) .*", docker_run, re.DOTALL).groups()
-    return f"{options}--entrypoint python {image} -c {shlex.quote(code)}"
+    return f"{folder}\n{options}--entrypoint python {image} -c {shlex.quote(code)}"
 
 
 def stages_line(done: Make) -> str:

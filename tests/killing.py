@@ -30,6 +30,7 @@ POINTS = {
     "preprocess has written one of two": "preprocess@_local.py:Path.replace:2",
     "train fits": "train@train.py:fit",
     "train has written one of three": "train@_local.py:Path.replace:2",
+    "train's outputs are taken over in part": "train/takeover.py:_move:2",
     "train's outputs go into the cache": "train/output.py:Output.commit",
     "the run-cache's entry is half written": "train/_yaml.py:_dump:1",
     "dvc.lock is half written": "train/_yaml.py:_dump:2",
@@ -49,20 +50,21 @@ POINTS = {
 
 UNDISTURBED, UNDISTURBED_AGAIN = "kill-none0", "kill-none1"
 OUTPUTS = ("data", "models", "metrics")
-WORK_FOLDERS = ("early", "score", "publish")
+WORK_FOLDERS = ("early", "work", "score", "publish")
 """Below .local: what a run works in."""
 
 DESCRIBE = r"""
 import json, os, re, sys
 import requests
 API = f"{os.environ['MLFLOW_TRACKING_URI']}/api/2.0/mlflow"
+AUTH = os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"]
 def body(answer):  # a fault of the server is not the same as nothing being there
     if answer.status_code == 404 and answer.json().get("error_code") == "RESOURCE_DOES_NOT_EXIST":
         return {}
     answer.raise_for_status()
     return answer.json()
 def get(what, **query):
-    return body(requests.get(f"{API}/{what}", params=query))
+    return body(requests.get(f"{API}/{what}", params=query, auth=AUTH))
 def files(run, path=""):
     for file in get("artifacts/list", run_id=run, path=path).get("files", []):
         yield from files(run, file["path"]) if file["is_dir"] else [[file["path"], file["file_size"]]]
@@ -80,7 +82,7 @@ def described(run):
             len(run["inputs"].get("dataset_inputs", [])), sorted(files(name))]
 LIVE = ("live_stage", "pipeline_clone")  # whether a run's metrics came live, or when its model was published
 experiment = get("experiments/get-by-name", experiment_name=NAME).get("experiment")
-runs = body(requests.post(f"{API}/runs/search",
+runs = body(requests.post(f"{API}/runs/search", auth=AUTH,
     json={"experiment_ids": [experiment["experiment_id"]]})).get("runs", []) if experiment else []
 has_model = [any(tag["key"] == "model_sha256" for tag in run["data"]["tags"]) for run in runs]
 model = get("registered-models/get", name=NAME).get("registered_model", {})

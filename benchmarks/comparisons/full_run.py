@@ -25,7 +25,7 @@ FROM ${RUNNER_IMAGE} AS runner
 FROM ${BASE_IMAGE}
 COPY . /app/stages/
 RUN --mount=type=bind,from=runner,source=/opt/venv/bin/uv,target=/usr/local/bin/uv \\
-    --mount=type=cache,target=/tmp/.cache/uv --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml \\
+    --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml \\
     for file in $(ls /app/stages/*/requirements.txt); do uv pip install -r "$file" || exit 1; done
 RUN python -m compileall -q /app
 """

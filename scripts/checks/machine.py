@@ -17,11 +17,15 @@ from scripts.project import PROJECT, Project, UserError
 GIB = 1 << 30
 FREE_DISK = 5  # GiB: the images, and a margin
 OLDEST = (20, 10)
+LOCAL_PORTS = 28
+"""From this version on a port published on 127.0.0.1 cannot be reached from the network beside it."""
 LIMITS: dict[str, tuple[Callable[[str], object], str]] = {
     "MEMORY": (settings.size, "2g"),
     "CPUS": (re.compile(r"\d+(\.\d+)?").fullmatch, "1.5"),
     "PIDS": (re.compile(r"-?\d+").fullmatch, "256"),
     "TIMEOUT": (settings.seconds, "12h"),
+    "OUTPUT_SIZE": (settings.size, "100g"),
+    "OUTPUT_FILES": (re.compile(r"\d+").fullmatch, "2000000"),
 }
 """A function that returns None for a limit that Docker, or `timeout`, would refuse; and an example."""
 
@@ -35,6 +39,20 @@ def engine() -> Iterator[Check]:
     yield Check("engine", recent, f"Docker {version}{kind}", "expected 20.10 or newer: update it")
     yield Check("machine", True, f"{int(memory) / GIB:.0f} GiB of memory, {processors} processors")
     yield from limits(int(memory), int(processors))
+    yield from border(version, security, PROJECT.local.stat().st_mode)
+
+
+def border(version: str, security: str, mode: int) -> Iterator[Check]:
+    """Name what of SECURITY.md is weaker here than it could be: by the engine's version and kind, and .local's mode."""
+    if "rootless" not in security:
+        found = "the engine runs as root, and so may whoever gets at its socket"
+        yield Check("border", None, found, "a rootless engine is safer (docs.docker.com, 'Rootless mode')")
+    if settings.is_local(os.environ) and int(re.match(r"\d*", version)[0] or 0) < LOCAL_PORTS:
+        found = f"Docker {version} lets machines of this network reach MLflow's port, which has a password"
+        yield Check("border", None, found, f"Docker {LOCAL_PORTS} keeps it on this machine: update it")
+    if mode & 0o077:
+        found = f".local has the mode {mode & 0o777:03o}: others on this machine may read it, or write there"
+        yield Check("border", None, found, "expected 700: 'chmod 700 .local'")
 
 
 def limits(memory: int, processors: int) -> Iterator[Check]:

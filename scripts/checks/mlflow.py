@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from scripts import mlflow_server, settings
+from scripts import bounded, mlflow_server, settings
 from scripts.checks.check import Check
 from scripts.checks.servers import TIMEOUT, wrong
 from scripts.pipeline import template
@@ -103,14 +103,13 @@ def _existing(names: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 def _call(path: str, **query: str) -> requests.Response:
     url = f"{os.environ['MLFLOW_TRACKING_URI'].rstrip('/')}/api/2.0/mlflow/{path}"
-    user, password = os.environ.get("MLFLOW_TRACKING_USERNAME", ""), os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
-    return requests.get(url, params=query, auth=(user, password) if user or password else None, timeout=TIMEOUT)
+    return bounded.get(url, params=query, auth=settings.mlflow_login(os.environ), timeout=TIMEOUT)
 
 
 def _body(answer: requests.Response) -> dict[str, Any]:
     """Return the JSON object of an answer. Raise RequestException for a refusal, ValueError for anything else."""
     answer.raise_for_status()
-    body = answer.json()
+    body = bounded.json(answer)
     if not isinstance(body, dict):
         raise ValueError("it answers with something else than an MLflow server: correct its address")
     return body

@@ -83,21 +83,38 @@ make_ready() {
 
 if ! all_present; then make_ready; fi
 
+# Prints a setting of .env (which the runner itself reads with a library), nothing if it is not there.
+setting() {
+    [ ! -e .env ] || tr -d '\r' < .env | sed -nE "s/^ *(export  *)?$1 *= *[\"']?([^\"'#]*[^\"'# ]).*/\2/p" | tail -n 1
+}
+
 verb=${1:-}
+# What a verb may do (SECURITY.md): one that runs no stage gets no Docker socket, and one that edits no code may not.
+holds_socket=1 edits_code=''
+case $verb in
+exec | plots | setup_env | setup_dvc | dagshub_connect | push | pull | clean | lint) holds_socket='' ;;
+fmt | lock) holds_socket='' edits_code=1 ;;
+shell) edits_code=1 ;;
+esac
+
 # The command line is put together from its end: what runs, then the options before it.
 set -- "$runner_image" python -m scripts "$@"
 # Shell variables are passed on by name: settings (.env.example lists them) and what builds need.
 settings=$(sed -n 's/^#* *\([A-Z][A-Z0-9_]*\)=.*/\1/p' .env.example)
-limits=$(env | sed -nE 's/^([A-Z][A-Z0-9_]*_(MEMORY|CPUS|PIDS|TIMEOUT))=.*/\1/p') # of one stage: TRAIN_MEMORY
+limits=$(env | sed -nE 's/^([A-Z][A-Z0-9_]*_(MEMORY|CPUS|PIDS|TIMEOUT|OUTPUT_SIZE|OUTPUT_FILES))=.*/\1/p') # of one stage: TRAIN_MEMORY
 known=" $(env | sed -n 's/^\([A-Za-z_][A-Za-z0-9_]*\)=.*/\1/p' | tr '\n' ' ') " # once, not a process for each name
 for name in $settings $limits PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST \
     HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy CI TERM WAIT KEEP_GOING; do
     case $known in *" $name "*) set -- --env "$name" "$@" ;; esac
 done
-# A folder outside the clone that a verb needs (a DVC remote), at its own path as well.
-if [ -n "${RUNNER_MOUNT:-}" ]; then
-    set -- --mount "type=bind,src=$RUNNER_MOUNT,dst=$RUNNER_MOUNT" --env RUNNER_MOUNT "$@"
-fi
+# A remote that is a folder outside the clone, at its own path as well. (scripts/remote.py says what is wrong with it.)
+remote=${DVC_REMOTE_URL:-$(setting DVC_REMOTE_URL)}
+case $remote in
+"$project"/* | *[,:\"]*) ;;
+/*) if [ -d "$remote" ]; then
+    set -- --mount "type=bind,src=$remote,dst=$remote" --env "RUNNER_MOUNT=$remote" "$@"
+fi ;;
+esac
 # In a worktree .git is a file that points to the repository. (git itself will not tell root about another user's.)
 if [ -f .git ]; then
     gitdir=$(sed -n 's/^gitdir: //p' .git)
@@ -105,6 +122,24 @@ if [ -f .git ]; then
         "$project/.git points to $gitdir, which is not there; expected a repository: call 'git worktree repair' in it"
     set -- --mount "type=bind,src=$common,dst=$common" "$@"
 fi
+# What is run on the host, or says what is run: whatever goes wrong in the runner, it stays as it is.
+if [ -z "$edits_code" ]; then
+    for path in Makefile Dockerfile.runner docker-compose.yml dvc.yaml.template scripts stages \
+        "${common:-.git}/hooks" "${common:-.git}/config"; do
+        case $path in /*) ;; *) path=$project/$path ;; esac
+        if [ -e "$path" ]; then set -- --mount "type=bind,src=$path,dst=$path,readonly" "$@"; fi
+    done
+fi
+case $verb in
+test | bench) ;; # they stand for many users, and for many runners
+*)
+    memory=${RUNNER_MEMORY:-$(setting RUNNER_MEMORY)}
+    case ${memory:=4g} in
+    *[!0-9bkmgBKMG]* | [!0-9]* | *[!0-9]*[!0-9]*) die "RUNNER_MEMORY is $memory; expected one like 4g: correct it in .env" ;;
+    esac
+    set -- --cap-drop ALL --security-opt no-new-privileges --memory "$memory" "$@"
+    ;;
+esac
 # A clone made with --shared or --reference has its objects elsewhere.
 if [ -f .git/objects/info/alternates ]; then
     while read -r objects; do
@@ -131,10 +166,12 @@ if [ "$verb" = run ]; then
 elif [ -t 0 ] && [ -t 1 ]; then set -- --interactive --tty "$@"
 elif [ "$verb" = shell ]; then set -- --interactive "$@"
 elif [ -t 1 ]; then set -- --tty "$@"; fi
-exec docker run --rm --init --pull never --user "$owner" --group-add "$group" \
+if [ -n "$holds_socket" ]; then
+    set -- --group-add "$group" --mount "type=bind,src=$socket,dst=/var/run/docker.sock" --env "RUNNER_SOCKET=$socket" "$@"
+fi
+exec docker run --rm --init --pull never --log-driver none --user "$owner" \
     --label "pipeline.clone=$clone" --label pipeline.role=runner --network "$network" \
     --mount "type=bind,src=$project,dst=$project" --workdir "$project" \
-    --mount "type=bind,src=$socket,dst=/var/run/docker.sock" \
     --env "HOME=$project/.local/home" --env USER=runner --env "DVC_SITE_CACHE_DIR=$project/.local/dvc-site-cache" \
-    --env "CLONE=$clone" --env "RUNNER_SOCKET=$socket" \
+    --env "CLONE=$clone" \
     --env "HOST_USER=$(id -un 2> /dev/null || id -u)" --env "PYTHON_IMAGE=$python_image" --env "RUNNER_IMAGE=$runner_image" "$@"

@@ -15,6 +15,9 @@ from scripts.pipeline.images import BASE, Image
 from scripts.pipeline.stage import PROXIES
 from scripts.project import PROJECT, Project, UserError
 
+NO_HASH = "In `--require-hashes` mode, all requirements must have a hash"
+"""What uv says of a line of requirements.txt without one."""
+
 
 def on_this_machine() -> dict[str, str]:
     """Return the images here that are made from the Python image in use: id by tag."""
@@ -49,9 +52,13 @@ def build(image: Image, base: Image | None, project: Project = PROJECT) -> None:
         done = subprocess.run([*command, *options, "-"], input=image.context(), stdout=output, stderr=output)
     if done.returncode:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+        mend = "correct what the lines above complain of"
+        if NO_HASH in tail:
+            asked = f"stages/{image.name}/requirements.in"
+            mend = f"a package has no hash; expected one for each: name it in {asked}, and 'make lock'"
         raise UserError(
             f"the image {image.tag} could not be built; its log ends in:\n{tail}\n"
-            f"error: the image of {image.name} could not be built: correct what the lines above complain of "
+            f"error: the image of {image.name} could not be built: {mend} "
             f"(whole log: {log.relative_to(project.root)})"
         )
     print(f"built {image.tag} in {time.monotonic() - started:.0f} s\n", end="", flush=True)

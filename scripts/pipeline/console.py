@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Self
 
 LAST_LINES = 10
+AT_ONCE = 200
+"""Lines that a terminal is given at once; of more the last ones, since it draws each of them. The log has all."""
 ESCAPE = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)?")
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """What moves a cursor, breaks a line, turns the direction of a text, or cannot be printed at all."""
@@ -17,6 +19,21 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u20
 def harmless(line: str) -> str:
     """Return a line as it can be shown: without colours and cursor movements, of a progress bar its last state."""
     return CONTROL.sub("?", ESCAPE.sub("", line.rstrip("\r").rpartition("\r")[2]))
+
+
+def all_harmless(lines: Sequence[str]) -> list[str]:
+    """Return each line as `harmless` does: quickly where nothing is to be done, as in most of what programs print."""
+    return [line if line.isprintable() else harmless(line) for line in lines]
+
+
+def printable(text: object) -> str:
+    """Return `text` with a ? for each character that would not stay on its place of a line."""
+    return "".join(character if character.isprintable() else "?" for character in str(text))
+
+
+def tell(text: str) -> None:
+    """Print lines, some of whose words are a server's or a stage's, at once and without power over a terminal."""
+    print("\n".join(all_harmless(text.split("\n"))), flush=True)
 
 
 class Console:
@@ -55,7 +72,11 @@ class Console:
 
     def line(self, stage: str, text: str) -> None:
         """Print a line of the stage, without what would move a terminal's cursor."""
-        self._print(stage, f"| {harmless(text)}")
+        self.lines(stage, [text])
+
+    def lines(self, stage: str, texts: Sequence[str]) -> None:
+        """Print lines of the stage as `line` does, in one step."""
+        self._print(stage, *(f"| {text}" for text in all_harmless(texts)))
 
     def begins(self, stage: str) -> None:
         """Count the stage as running; what it does is printed when it is known."""
@@ -86,13 +107,18 @@ class Console:
             text = f"{ended} of {stages} stages ended; running: {running or '-'}"
             self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
 
-    def _print(self, stage: str, text: str) -> None:
+    def _print(self, stage: str, *texts: str) -> None:
         self._last = stage
-        self._show(f"{stage:<{self._width}} {text}")
+        before = f"{stage:<{self._width}} "
+        self._show(*(before + text for text in texts))
 
-    def _show(self, line: str) -> None:
-        print(line, file=self._log, flush=True)
-        if self._live:
-            self._live.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
-        else:
-            print(line, flush=True)
+    def _show(self, *lines: str) -> None:
+        text = "\n".join(lines)
+        print(text, file=self._log, flush=True)
+        if not self._live:
+            print(text, flush=True)
+            return
+        if len(lines) > AT_ONCE:
+            left_out = f"... ({len(lines) - AT_ONCE} lines are only in {self._log.name})"
+            text = "\n".join([left_out, *lines[-AT_ONCE:]])
+        self._live.console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)

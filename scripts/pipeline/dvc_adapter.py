@@ -6,11 +6,15 @@ tests/unit/pipeline/test_dvc_adapter.py names each thing that is used, so that a
 import fcntl
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import colorama
+import dvc.stage.cache
 import dvc.stage.run
 import tqdm
 import yaml
@@ -25,11 +29,15 @@ from dvc_data.hashfile.db import HashFileDB
 from dvc_objects.errors import ObjectDBError
 from dvc_objects.fs.errors import AuthError, ConfigError
 
-from scripts.project import UserError, load_yaml
+from scripts.pipeline.console import printable
+from scripts.project import UserError, atomic_write, load_strangers_yaml, load_yaml
 
+colorama.deinit()  # DVC starts it, for Windows: it reads escape sequences in all that is printed, and fails at some
 tqdm.tqdm.monitor_interval = 0  # DVC's bars would start a thread, and a process that forks must have none
 RUN_CACHE = "runs"
 """The folder of DVC's cache that holds the run-cache: runs/<key's first two>/<key>/<value>, a YAML file each."""
+ENTRY = re.compile(rf"{RUN_CACHE}/([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})/([0-9a-f]{{64}})")
+ENTRY_BYTES = 1_000_000
 
 FAULTS = (DvcException, OSError, ObjectDBError, AuthError, ConfigError)
 """What DVC raises if a remote or the repository fails, beside what the remote's own client raises."""
@@ -163,20 +171,27 @@ class _Queue(LockBase):
         self.unlock()
 
 
-RunCommand = Callable[[Callable[[], None]], None]
-"""Runs a stage's command; is given DVC's own way to do so."""
+RunCommands = Callable[[Callable[[Sequence[str]], None]], None]
+"""Runs a stage's commands; is given DVC's own way to do so."""
 
 
-def reproduce(stage: Stage, run_command: RunCommand, *, kept: Callable[[], object]) -> bool:
+def reproduce(stage: Stage, run_commands: RunCommands, *, kept: Callable[[], object]) -> bool:
     """Do what `dvc repro --single-item` does, without reading all of dvc.yaml again; return whether anything changed.
 
-    To be called once, in a process that does nothing else. `run_command` is called if, and only if, DVC is about to
-    run the stage's command; `kept` when dvc.lock has been written, while no other process of the run writes it.
+    To be called once, in a process that does nothing else. `run_commands` is called if, and only if, DVC is about to
+    run the stage's commands; `kept` when dvc.lock has been written, while no other process of the run writes it.
     """
     by_dvc = dvc.stage.run.cmd_run
 
     def hook(stage: Stage, **options: Any) -> None:
-        run_command(lambda: by_dvc(stage, **options))
+        def run(commands: Sequence[str]) -> None:
+            stage.cmd, recorded = list(commands), stage.cmd
+            try:
+                by_dvc(stage, **options)
+            finally:
+                stage.cmd = recorded
+
+        run_commands(run)
 
     dvc.stage.run.cmd_run = hook
     stage.repo.lock = _Queue(stage.repo.lock)
@@ -223,6 +238,33 @@ def delete_outputs(repo: Repo) -> Iterator[str]:
                 yield str(out)
 
 
+def draw_plots(repo: Repo, folder: Path) -> Path | None:
+    """Draw all plots into `folder`/index.html, as `dvc plots show` does; return its path, None if there are none.
+
+    The page is a script that holds what stages wrote: `</script>` in a label would end it, and begin another one.
+    Raise UserError for the name of an image that the page cannot hold.
+    """
+    from dvc.render.match import match_defs_renderers
+    from dvc_render import render_html
+
+    matched = match_defs_renderers(repo.plots.show(), str(folder / "static"), str(repo.plots.templates_dir))
+    renderers = [each.renderer for each in matched]
+    for renderer in renderers:
+        if renderer.TYPE == "vega":
+            renderer.partial_html = partial(_without_tags, renderer.partial_html)
+        elif not re.fullmatch(r"[\w./ +=@-]+", renderer.name):
+            raise UserError(
+                f"an image of the plots is called {renderer.name!r}; expected letters, digits, spaces and ._+=@-: "
+                "rename it in the stage that draws it"
+            )
+    return Path(render_html(renderers, folder / "index.html")) if renderers else None
+
+
+def _without_tags(partial_html: Callable[..., str], **options: Any) -> str:
+    """Return a plot's JSON with its `<` written otherwise, which is the same to whoever reads JSON."""
+    return partial_html(**options).replace("<", "\\u003c")
+
+
 # --- cache and remote
 
 
@@ -241,9 +283,47 @@ def push(repo: Repo) -> int:
 def pull(repo: Repo) -> int:
     """Fetch data and run-cache from the default remote, and check the data out; return how many files were fetched.
 
-    What was never pushed is left out.
+    What was never pushed is left out, and so are entries of the run-cache that are not what their names say.
     """
+    repo.stage_cache.transfer = _receive
     return repo.pull(run_cache=True, allow_missing=True)["stats"]["fetched"]
+
+
+def _receive(remote: HashFileDB, cache: HashFileDB, force: bool = True) -> list[tuple[str, str]]:
+    """Fetch the run-cache, in place of DVC's own `StageCache.transfer`; return key and value of each entry.
+
+    DVC copies whatever lies below runs/ to the same name here, so a bucket's writer could name any file; and an entry
+    says what is checked out where. Key and value are digests of the entry, and the key covers the paths of its outputs.
+    """
+    if protocol(remote) in ("http", "https"):
+        raise dvc.stage.cache.RunCacheNotSupported(remote.path)
+    runs, received = remote.fs.join(remote.path, RUN_CACHE), []
+    for source in remote.fs.find(runs) if remote.fs.exists(runs) else []:
+        name = source.removeprefix(remote.path).lstrip("/")
+        match = ENTRY.fullmatch(name)
+        with remote.fs.open(source, "rb") as file:
+            data = file.read(ENTRY_BYTES + 1)
+        if not match or not _is_entry(data, match[2], match[3]):
+            found = printable(name)[:200]
+            logging.getLogger("dvc").warning("%s on the remote is no entry of the run-cache: it is left there", found)
+            continue
+        folder = Path(cache.path, RUN_CACHE, match[1], match[2])
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic_write(folder / match[3], data)
+        received.append((match[2], match[3]))
+    return received
+
+
+def _is_entry(data: bytes, key: str, value: str) -> bool:
+    """Return whether `data` is the entry of the run-cache that DVC would give these names."""
+    try:
+        if len(data) > ENTRY_BYTES:
+            return False
+        entry = load_strangers_yaml(data, aliases=False)
+        digest = dvc.stage.cache._get_cache_hash
+        return digest(dict(entry)) == value and digest(dict(entry), key=True) == key
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError):
+        return False
 
 
 def remote_of(repo: Repo) -> HashFileDB:

@@ -2,16 +2,17 @@
 
 import gc
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from multiprocessing.connection import wait
 from typing import NamedTuple, Protocol
 
 import psutil
 
 from scripts import settings
-from scripts.pipeline import build, dvc_adapter, failures, images, prestart
+from scripts.pipeline import build, dvc_adapter, failures, images, prestart, takeover
 from scripts.pipeline.console import Console
 from scripts.pipeline.containers import GRACE, stop_stages
 from scripts.pipeline.live_metrics import LiveMetric, parse
@@ -215,17 +216,18 @@ class _Run:
         for each in dict.fromkeys(descriptors[number] for number in ready):
             each.listen()
             has_ended = each.ended in ready
-            for line in each.lines(all_of_it=has_ended):
-                self._show(each.name, line)
+            for lines in each.lines(all_of_it=has_ended):
+                self._show(each.name, lines)
             if has_ended:
                 self._end(self.workers.pop(each.name))
         self._begin_early()
 
-    def _show(self, name: str, line: str) -> None:
-        metric = parse(line)
-        self.console.line(name, str(metric) if metric else line)
-        if metric and self.listener:
-            self.listener.metric(name, metric)
+    def _show(self, name: str, lines: Sequence[str]) -> None:
+        metrics = [parse(line) for line in lines]
+        self.console.lines(name, [str(metric) if metric else line for metric, line in zip(metrics, lines, strict=True)])
+        for metric in metrics:
+            if metric and self.listener:
+                self.listener.metric(name, metric)
 
     def _end(self, worker: Worker) -> None:
         name = worker.name
@@ -245,23 +247,29 @@ class _Run:
             self.workers[name] = Worker(self.tasks[name])
             return
         starved = failures.ran_out_of_memory(name, worker.since)
+        ran = (datetime.now(UTC) - worker.since).total_seconds()
         project = self.tasks[name].project
-        self.failures[name] = Failure(failures.why(printed, name, project, starved=starved), worker.printed)
+        self.failures[name] = Failure(failures.why(printed, name, project, starved=starved, ran=ran), worker.printed)
         self.plan.end(name, well=False)
         self.console.ends(name, result)
 
     def _stop(self) -> None:
         """End what still runs, if anything does: no container of a stage is left, and no process of DVC."""
+        project = next(iter(self.tasks.values())).project
         workers = [*self.workers.values(), *self.early.values()]
         if not workers:
+            with suppress(OSError):  # it was never made
+                project.work.rmdir()
             return
         for each in workers:
             each.interrupt()
+            each.drain()
         stop_stages()
         for each in workers:
             each.end_within(GRACE)
         stop_stages()  # of a command that began just then
-        shutil.rmtree(next(iter(self.tasks.values())).project.prestart, ignore_errors=True)
+        for folder in (project.prestart, project.work):
+            takeover.remove_tree(folder)
 
 
 def _put_in_order(project: Project) -> None:

@@ -4,6 +4,7 @@ import os
 import re
 from datetime import UTC, datetime
 
+from scripts import settings
 from scripts.pipeline.console import harmless
 from scripts.pipeline.containers import docker, of_this_clone
 from scripts.pipeline.stage import prefix
@@ -14,11 +15,23 @@ TRANSIENT = re.compile(
     "|TLS handshake timeout|device or resource busy|resource temporarily unavailable|transport is closing|ttrpc: closed"
 )
 """What the engine says when it fails for reasons of its own, and not because of what it was asked for."""
+NOT_STARTED = "125"
+"""What `docker run` exits with if the engine, and not the container, failed."""
 
 
 def is_transient(printed: list[str]) -> bool:
-    """Return whether a stage failed because the engine could not start or keep a container just then."""
-    return any(line.startswith(("docker: ", "error ", "time=")) and TRANSIENT.search(line) for line in printed)
+    """Return whether a stage failed because the engine could not start or keep a container just then.
+
+    Its own words are not believed: only Docker's exit code makes them Docker's.
+    """
+    return _code(printed) == NOT_STARTED and any(
+        line.startswith(("docker: ", "error ", "time=")) and TRANSIENT.search(line) for line in printed
+    )
+
+
+def _code(printed: list[str]) -> str:
+    """Return the exit code that DVC's last words name; empty if they name none."""
+    return next((match[1] for line in reversed(printed) if (match := re.search(r"exited with (\d+)$", line))), "")
 
 
 def ran_out_of_memory(stage: str, since: datetime) -> bool:
@@ -27,27 +40,31 @@ def ran_out_of_memory(stage: str, since: datetime) -> bool:
     return bool(docker("events", "--since", since.isoformat(), "--until", datetime.now(UTC).isoformat(), *oom))
 
 
-def why(printed: list[str], stage: str, project: Project, *, starved: bool, log: str = "run.log") -> str:
+def why(
+    printed: list[str], stage: str, project: Project, *, starved: bool, ran: float = 0, log: str = "run.log"
+) -> str:
     """Return why `stage` failed, in one sentence, from what it printed; the last lines are DVC's.
 
-    `starved` is whether the engine saw it go over its memory limit, `log` the file of project.logs with all lines.
+    `ran` are the seconds that it ran, `starved` is whether the engine saw it go over its memory limit, `log` the file
+    of project.logs with all lines.
     """
     printed = [harmless(line) for line in printed]
     said = [line.removeprefix("error: ") for line in printed if line.startswith("error: ")]
     if said:
         return said[-1]
     by_docker = [line for line in printed if line.startswith(("docker: ", "invalid argument "))]
-    code = next((match[1] for line in reversed(printed) if (match := re.search(r"exited with (\d+)$", line))), "")
+    code = _code(printed)
     log = f"see above or {(project.logs / log).relative_to(project.root)}"
-    if code == "125" and by_docker:
+    if code == NOT_STARTED and by_docker:
         hint = ": 'make build' builds it" if "No such image" in by_docker[-1] else f"; is a limit in .env wrong? {log}"
         return f"stage {stage} could not be started, {by_docker[-1].removeprefix('docker: ').rstrip('.')}{hint}"
     variable = prefix(stage)
     if code and starved:
         memory = f"{variable}_MEMORY"
         return f"stage {stage} was killed for more memory than {os.environ.get(memory)}: set {memory} in .env; {log}"
-    if code == "124":
-        timeout = f"{variable}_TIMEOUT"
+    timeout = f"{variable}_TIMEOUT"
+    limit = settings.seconds(os.environ.get(timeout, "0"))
+    if code == "124" or (code == "137" and limit and ran > limit):  # one that did not end when it was told to
         return f"stage {stage} took longer than {os.environ.get(timeout)}: set {timeout} in .env; {log}"
     if code in ("137", "143"):
         return f"stage {stage} was killed from outside (exit code {code}); expected it to end by itself: run again"

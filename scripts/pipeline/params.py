@@ -1,11 +1,15 @@
 """Reads params.yaml."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import ruamel.yaml
 
 from scripts.project import ROOT, UserError, may_be_cut_off
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 
 def text_of(path: Path) -> str:
@@ -34,11 +38,32 @@ def read_params(path: Path = ROOT / "params.yaml") -> dict[str, Any]:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", error)
         where = f"line {mark.line + 1}: " if mark else ""
         raise UserError(f"{path.name} is no YAML ({where}{' '.join(str(problem).split())}); correct it") from None
+    except (ValueError, RecursionError) as error:  # a date of month 13, or a depth that only Python knows
+        why = "too deep" if isinstance(error, RecursionError) else error
+        raise UserError(f"{path.name} holds a value that cannot be read ({why}); correct it") from None
     if not isinstance(params, dict):
         found = "is empty" if params is None else f"holds a {type(params).__name__}"
         raise UserError(f"{path.name} {found}; expected sections of 'key: value': correct it")
     for name, section in params.items():
         if not isinstance(section, dict):
-            found = "empty" if section is None else repr(section)
-            raise UserError(f"{path.name}: the section {name} is {found}; expected 'key: value' below it: correct it")
+            found = "empty" if section is None else repr(section)[:200]
+            raise UserError(
+                f"{path.name}: the section {str(name)[:100]} is {found}; expected 'key: value' below it: correct it"
+            )
+        try:
+            _check_keys(str(name), section, path.name)
+        except RecursionError:  # by an anchor, a section may be part of itself
+            raise UserError(f"{path.name}: the section {str(name)[:100]} is too deep; correct it") from None
     return params
+
+
+def _check_keys(where: str, section: Mapping[Any, Any], file: str) -> None:
+    """Raise UserError for a key that is no name: keys become arguments of a shell command."""
+    for key, value in section.items():
+        if not NAME.fullmatch(str(key)):
+            raise UserError(
+                f"{file}: {where[:100]} has the key {str(key)[:100]!r}; expected a name of letters, digits, - and _: "
+                "correct it"
+            )
+        if isinstance(value, Mapping):
+            _check_keys(f"{where}.{key}", value, file)

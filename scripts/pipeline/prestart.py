@@ -2,14 +2,12 @@
 
 The container waits, with all imported (stages/base/waiting.py), until its inputs are there; then it takes the place of
 the `docker run` of dvc.yaml. It sees the same: inputs cannot be mounted before they exist, so they are linked into a
-folder of this clone that is mounted instead. What it writes is moved to its outputs when it has ended well, so a
-program that does not wait spoils none. Such a container, or one that is not as it should be, is given up, and the
-command of dvc.yaml runs.
+folder of this clone that is mounted instead. A container that does not wait, or is not as it should be, is given up
+with all that it wrote, and the commands of dvc.yaml run.
 """
 
 import os
 import select
-import shutil
 import signal
 import subprocess
 import threading
@@ -20,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts import settings
-from scripts.pipeline import dvc_adapter
+from scripts.pipeline import dvc_adapter, takeover
 from scripts.pipeline.containers import GRACE, stop_stages
 from scripts.pipeline.stage import Mount, Stage
 from scripts.project import Project, UserError
@@ -46,26 +44,25 @@ class Container:
 
     def __init__(self, project: Project, stage: Stage, **options: Any) -> None:
         self._project, self._stage = project, stage
-        self._place = project.prestart / stage.name
-        self._work, self._made, self._outputs = self._place / "work", self._place / "made", project.root / stage.folder
+        self._inputs, self._work = project.prestart / stage.name, project.work / stage.name
         self._expired = False
-        shutil.rmtree(self._place, ignore_errors=True)
-        for folder in (self._work / stage.folder, self._made):
-            folder.mkdir(parents=True)
+        for folder in (self._inputs, self._work):
+            takeover.remove_tree(folder)
+            (folder / stage.folder).mkdir(parents=True)
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "bufsize": 0}
         self._client = subprocess.Popen(["sh", "-c", f"exec {self._docker_run()}"], **options, **pipes)
 
     def _docker_run(self) -> str:
-        work, made = (str(folder.relative_to(self._project.root)) for folder in (self._work, self._made))
+        inputs = str(self._inputs.relative_to(self._project.root))
         parameters = "" if self._stage.section is None else dvc_adapter.arguments(self._stage.section)
         return self._stage.docker_run(
-            [Mount(work, "", True), Mount(made, self._stage.folder, False)],
+            [Mount(inputs, "", True), self._stage.output_mount],
             parameters=parameters,
             options=f"--interactive --env {STARTED_EARLY}=1",
         )
 
     def run(self) -> int | None:
-        """Give it its inputs, pass on what it prints until it ends, and move what it made to the outputs.
+        """Give it its inputs, and pass on what it prints until it ends.
 
         Return its exit code, or None if it cannot be used.
         """
@@ -73,19 +70,15 @@ class Container:
         try:
             if limit is None or not self._waits():
                 return None
-            self._try_outputs()
             for path in self._stage.inputs.values():
-                link(Path(os.path.realpath(self._project.root / path)), self._work / path)
+                link(Path(os.path.realpath(self._project.root / path)), self._inputs / path)
             self._client.stdin.write(b"\n")
             self._client.stdin.close()
         except OSError:
             # Another file system, a folder that is not ours, a client that is gone: the command of dvc.yaml tells.
             return None
         print("was started early", flush=True)
-        code = self._follow(limit)
-        if code == 0:
-            move(self._made, self._outputs)
-        return code
+        return self._follow(limit)
 
     def _waits(self) -> bool:
         """Return whether it says that it waits; pass on what else it said before."""
@@ -99,13 +92,6 @@ class Container:
             said += chunk
         os.write(1, said.replace(WAITING, b"", 1))
         return True
-
-    def _try_outputs(self) -> None:
-        """Raise OSError if what it makes could not be moved."""
-        self._outputs.mkdir(parents=True, exist_ok=True)
-        probe = self._made / ".early.part"
-        probe.touch()
-        probe.replace(self._outputs / probe.name).unlink()
 
     def _follow(self, limit: float) -> int:
         """Pass on what it prints; return how it ended, in a shell's number. It has `limit` seconds, no limit if 0."""
@@ -139,7 +125,8 @@ class Container:
                 stop_stages(self._stage.name, grace=0)
             self._client.kill()
             self._client.wait()
-        shutil.rmtree(self._place, ignore_errors=True)
+        takeover.remove_tree(self._work)
+        takeover.remove_tree(self._inputs)
         with suppress(OSError):  # another stage's is there
             self._project.prestart.rmdir()
 
@@ -157,19 +144,6 @@ def link(source: Path, target: Path) -> None:
             there.mkdir()
         else:
             os.link(path, there, follow_symlinks=False)
-
-
-def move(made: Path, outputs: Path) -> None:
-    """Move all files below `made` to the same places below `outputs`, whose folders stay as they are."""
-    for folder, folders, files in os.walk(made):
-        for name in [*folders, *files]:
-            path = Path(folder, name)
-            there = outputs / path.relative_to(made)
-            if path.is_dir() and not path.is_symlink():
-                path.chmod(0o700)
-                there.mkdir(exist_ok=True)
-            else:
-                path.replace(there)
 
 
 Started = AbstractContextManager[Container | None]

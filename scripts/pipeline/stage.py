@@ -22,6 +22,9 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy",
 NETWORKS = {"none": "none", "internet": "bridge", "mlflow": '"$MLFLOW_NETWORK"'}
 WORK = "/work"
 """Where a stage's container has its files."""
+TAKE_OVER = "python -m scripts.pipeline.takeover"
+NOT_FOR_OUTPUTS = {".git", ".github", ".dvc", ".local", "scripts", "stages"}
+"""Folders that no stage may write to: what lies there is run, or says what is run."""
 Files = Mapping[str, str]
 
 
@@ -83,9 +86,19 @@ class Stage:
         return prefix(self.name)
 
     @property
+    def work(self) -> str:
+        """The folder of its own in which the stage's container works; what it declares is taken over from there."""
+        return f".local/work/{self.name}"
+
+    @property
+    def output_mount(self) -> Mount:
+        """The only mount that the container may write to."""
+        return Mount(f"{self.work}/{self.folder}", self.folder, False)
+
+    @property
     def mounts(self) -> list[Mount]:
         """The files that the container sees: the inputs, read-only, and the output folder."""
-        return [*(Mount(path, path, True) for path in self.inputs.values()), Mount(self.folder, self.folder, False)]
+        return [*(Mount(path, path, True) for path in self.inputs.values()), self.output_mount]
 
     def check(self) -> None:
         """Raise UserError if the block cannot work as it stands."""
@@ -101,6 +114,9 @@ class Stage:
             raise UserError(f"the argument {twice.pop()} stands for two files; rename one")
         for path in [*self.inputs.values(), *self.written.values()]:
             check_path(path)
+        for path in self.written.values():
+            if (top := path.partition("/")[0]) in NOT_FOR_OUTPUTS:
+                raise UserError(f"the stage writes to {path}; expected another folder than {top}: rename it")
         if not self.written:
             raise UserError("the stage writes nothing; expected at least one of outputs, metrics, plots")
         if not self.folder:
@@ -118,12 +134,13 @@ class Stage:
         """Return the `docker run` of the stage with these mounts, as a shell command of several lines.
 
         `parameters` are the words of the stage's section. The container may do nothing that a plain program need not
-        do. Limits and networks come from the environment, so that changing them reruns nothing.
+        do, and the engine keeps no second copy of what it prints. Limits and networks come from the environment: to
+        change them reruns nothing.
         """
         network, env = network or self.network, self.env if env is None else env
         files = {**self.inputs, **self.written}
         lines = [
-            f"docker run {options} --rm --init --pull never".replace("  ", " "),
+            f"docker run {options} --rm --init --pull never --log-driver none".replace("  ", " "),
             f'--label "pipeline.clone=$CLONE" --label pipeline.stage={self.name}',
             '--user "$STAGE_USER" --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges',
             f'--memory "${self.prefix}_MEMORY" --cpus "${self.prefix}_CPUS" --pids-limit "${self.prefix}_PIDS" '
@@ -145,13 +162,20 @@ class Stage:
         return f'timeout --foreground --kill-after 10 "${self.prefix}_TIMEOUT" \\\n  {docker_run}'
 
     def command(self) -> str:
-        """Return the command of dvc.yaml, as a person would type it; DVC fills in the parameters."""
+        """Return the `docker run` of dvc.yaml, as a person would type it; DVC fills in the parameters."""
         parameters = "" if self.section is None else f"${{{self.name}}}"
         return self.in_time(self.docker_run(self.mounts, parameters=parameters))
 
+    def commands(self) -> list[str]:
+        """Return the three commands of dvc.yaml: an empty folder, the `docker run`, and taking the outputs over."""
+        inside = [path for path in self.inputs.values() if path.startswith(f"{self.folder}/")]
+        folders = dict.fromkeys(f"{self.work}/{folder}" for folder in [self.folder, *map(os.path.dirname, inside)])
+        empty = f"rm -rf {self.work} && mkdir -p {shlex.join(folders)}"
+        return [empty, _Literal(self.command()), f"{TAKE_OVER} {self.name} {shlex.join(self.written.values())}"]
+
     def as_yaml(self) -> str:
         """Return the block of dvc.yaml, indented to stand below `stages:`."""
-        block: dict[str, Any] = {"cmd": [f"mkdir -p {shlex.quote(self.folder)}", _Literal(self.command())]}
+        block: dict[str, Any] = {"cmd": self.commands()}
         if self.inputs:
             block["deps"] = list(self.inputs.values())
         if self.section is not None:

@@ -3,17 +3,20 @@
 It is forked, so DVC is imported and dvc.yaml read already; and dvc.yaml is the one that the run began with.
 """
 
+import itertools
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
-from scripts.pipeline import dvc_adapter, prestart
+from scripts import settings
+from scripts.pipeline import dvc_adapter, prestart, takeover
 from scripts.pipeline.stage import Stage
 from scripts.project import Project, UserError
 from scripts.recovery import signals
@@ -22,7 +25,7 @@ from scripts.recovery.dvc_files import keep_dvc_lock
 RAN, RESTORED, UNCHANGED, FAILED = "ran", "restored", "unchanged", "failed"
 GO, BEGINS = "go", "begins"
 FORK = multiprocessing.get_context("fork")
-CHUNK = 1 << 16  # bytes
+CHUNK, AT_ONCE = 1 << 16, 1 << 22  # bytes
 KEPT_LINES = 1000  # of a stage that may print for days
 LONGEST_LINE = 1 << 20  # bytes; a line that goes on is shown in pieces
 
@@ -98,19 +101,24 @@ class Worker:
         """Return a file descriptor that can be read as soon as the process has ended."""
         return self._process.sentinel
 
-    def lines(self, *, all_of_it: bool) -> Iterator[str]:
-        """Yield the lines that have come since the last call, with `all_of_it` also one without an end.
+    def lines(self, *, all_of_it: bool) -> Iterator[list[str]]:
+        """Yield the lines that have come since the last call, many at a time; with `all_of_it` also one without an end.
 
-        What is not UTF-8 is shown as well as it can be.
+        What is not UTF-8 is shown as well as it can be. Of a stage that never stops to print, no more is read at a time
+        than AT_ONCE, so that the others have their turn.
         """
-        while chunk := self._read():
-            *whole, self._begun = (self._begun + chunk).split(b"\n")
-            yield from self._shown(whole)
+        for chunk in itertools.islice(iter(self._read, b""), None if all_of_it else AT_ONCE // CHUNK):
+            whole, end, begun = chunk.rpartition(b"\n")
+            if end:
+                yield self._shown(self._begun + whole)
+                self._begun = begun
+            else:
+                self._begun += chunk
             if len(self._begun) > LONGEST_LINE:
-                yield from self._shown([self._begun])
+                yield self._shown(self._begun)
                 self._begun = b""
         if all_of_it and self._begun:
-            yield from self._shown([self._begun])
+            yield self._shown(self._begun)
 
     def _read(self) -> bytes:
         try:
@@ -118,8 +126,8 @@ class Worker:
         except BlockingIOError:
             return b""
 
-    def _shown(self, lines: list[bytes]) -> list[str]:
-        shown = [line.decode(errors="replace").rstrip("\r") for line in lines]
+    def _shown(self, text: bytes) -> list[str]:
+        shown = [line.rstrip("\r") for line in text.decode(errors="replace").split("\n")]
         self.printed += shown
         return shown
 
@@ -139,6 +147,17 @@ class Worker:
         """Let no other command begin: DVC waits for the one that runs."""
         if self._process.pid and self._process.is_alive():
             os.kill(self._process.pid, signal.SIGINT)
+
+    def drain(self) -> None:
+        """Read what it still prints, in a thread, to no end: whoever writes into a full pipe does not end."""
+        os.set_blocking(self.output, True)
+
+        def read() -> None:
+            with suppress(OSError):  # closed
+                while os.read(self.output, CHUNK):
+                    pass
+
+        threading.Thread(target=read, daemon=True).start()
 
     def end_within(self, seconds: float) -> None:
         self._process.join(seconds)
@@ -167,6 +186,27 @@ def _work(task: Task, write: int, told: Connection, prestarted: bool) -> None:
         told.send(Outcome(FAILED, ["error: interrupted"]))
 
 
+def _forget_secrets(stage: Stage | None) -> None:
+    """Keep of the secrets those that the stage asks for: its container is started from here."""
+    for name in set(settings.SECRETS) - set(stage.env if stage else ()):
+        os.environ.pop(name, None)
+
+
+def _run(task: Task, by_dvc: Callable[[Sequence[str]], None]) -> None:
+    """Run the commands of dvc.yaml; the one that takes the outputs over, in this process: Python runs already."""
+    *commands, last = dvc_adapter.command_of(task.dvc)
+    if task.stage and last == task.stage.commands()[-1]:
+        by_dvc(commands)
+        _take_over(task)
+    else:
+        by_dvc([*commands, last])
+
+
+def _take_over(task: Task) -> None:
+    limits = takeover.Limits.of(task.name, os.environ)
+    takeover.take_over(task.project, task.name, [*task.stage.written.values()], limits)
+
+
 def _container(task: Task) -> prestart.Started:
     return prestart.started(task.project, task.stage, **dvc_adapter.process_options(task.dvc))
 
@@ -174,22 +214,29 @@ def _container(task: Task) -> prestart.Started:
 def reproduce(task: Task, container: prestart.Container | None, *, begins: Callable[[], None]) -> str:
     """Reproduce the stage; return RAN, RESTORED or UNCHANGED.
 
-    `begins` is called when its command runs. A prestarted container, if it can be used, takes the command's place.
+    `begins` is called when its commands run. A prestarted container, if it can be used, takes the place of the
+    `docker run` among them.
     """
     ran = False
 
-    def run_command(by_dvc: Callable[[], None]) -> None:
+    def run_commands(by_dvc: Callable[[Sequence[str]], None]) -> None:
         nonlocal ran
         ran = True
         task.prepare()
+        _forget_secrets(task.stage)
         begins()
         code = container.run() if container else None
         if code is None:
             if container:
                 container.give_up()
-            by_dvc()
+            _run(task, by_dvc)
         elif code:
             raise dvc_adapter.failed(task.dvc, code)
+        else:
+            _take_over(task)
 
-    changed = dvc_adapter.reproduce(task.dvc, run_command, kept=lambda: keep_dvc_lock(task.project))
+    try:
+        changed = dvc_adapter.reproduce(task.dvc, run_commands, kept=lambda: keep_dvc_lock(task.project))
+    finally:
+        takeover.remove_tree(task.project.work / task.name)  # there still, if the stage failed
     return (RAN if ran else RESTORED) if changed else UNCHANGED

@@ -3,6 +3,8 @@
 To be called under the clone's lock: whatever is still there of a run is then of one that has ended.
 """
 
+import os
+
 from scripts.pipeline.containers import GRACE, stop_stages
 from scripts.project import PROJECT, Project
 from scripts.recovery import containers, dvc_files, unfinished
@@ -16,7 +18,8 @@ def recover(project: Project = PROJECT, *, ended_well: bool) -> None:
 
     Raise UserError if something cannot be removed.
     """
-    containers.remove_left()
+    if "RUNNER_SOCKET" in os.environ:  # not with the verbs that start no container
+        containers.remove_left()
     unfinished.remove_work_folders(project)
     dvc_files.clear_locks(project)
     dvc_files.restore_dvc_lock(project, ended_well=ended_well)

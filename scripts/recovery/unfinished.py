@@ -1,36 +1,24 @@
 """Files that were being written, and folders that were being worked in, when a run was killed."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 
-from scripts.project import Project, UserError, load_yaml
+from scripts.pipeline.takeover import remove_tree
+from scripts.project import Project, load_yaml
 from scripts.recovery.report import say
 
 
 def remove_work_folders(project: Project) -> None:
-    """Delete what was given to containers that started early or measured a model, and what was being published.
+    """Delete what containers were given and what they wrote that was not taken over, and what was being published.
 
     Raise UserError if that is not possible.
     """
-    for folder in (project.prestart, project.score, project.publish):
+    for folder in (project.prestart, *project.work.glob("*"), project.score, project.publish):
         if folder.exists():
             remove_tree(folder)
             say(f"deleted {folder.relative_to(project.root)}, in which an interrupted run had worked")
-
-
-def remove_tree(folder: Path) -> None:
-    """Delete a folder, whatever modes a stage gave to what is in it. Raise UserError if that is not possible."""
-    for parent, names, _ in os.walk(folder):
-        for path in (Path(parent, name) for name in names):
-            if not path.is_symlink():
-                path.chmod(0o700)
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        raise UserError(f"{folder} cannot be deleted; expected files of the clone's owner: delete it as their owner")
 
 
 def remove_half_written(project: Project) -> None:

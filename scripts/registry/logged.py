@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from scripts.pipeline.console import printable
 from scripts.pipeline.stage import Model, Pipeline, Stage
 from scripts.registry import plots
 from scripts.registry.records import LONGEST_NAME
@@ -21,7 +22,6 @@ from scripts.registry.stage_files import (
     check_regular,
     files_below,
     number,
-    printable,
     read_table,
     read_value,
     shown,

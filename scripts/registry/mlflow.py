@@ -2,19 +2,21 @@
 
 import logging
 import os
+import resource
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import FileInfo, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from scripts import faults
+from scripts import bounded, faults, settings
 from scripts.registry.records import State, Unclear, Version
 
 FAULTS = (MlflowException, OSError, ImportError)
@@ -89,12 +91,13 @@ def versions(client: MlflowClient, model: str) -> list[ModelVersion]:
     """Return all versions of `model`, the oldest first; none if there is no such model."""
     found: list[ModelVersion] = []
     token = None
-    while True:
+    for _ in range(bounded.PAGES):
         page = client.search_model_versions(f"name='{model}'", max_results=1000, page_token=token)
         found += page
         token = page.token
         if not token:
             return sorted(found, key=lambda version: int(version.version))
+    raise RegistryError(f"the MLflow server {address()} has a list of versions that does not end")
 
 
 def read(client: MlflowClient, model: str) -> State:
@@ -124,10 +127,70 @@ def artifact(run: Run, path: str, folder: str | Path) -> Path | None:
 
     Not by the client's own calls, which ask for logged models first: servers before MLflow 3 do not know those.
     """
+    check_location(run.info.artifact_uri)
     there = get_artifact_repository(run.info.artifact_uri)
-    if path not in [file.path for file in there.list_artifacts(path.rpartition("/")[0] or None)]:
+    listed = {file.path: file for file in there.list_artifacts(path.rpartition("/")[0] or None)}
+    if path not in listed:
         return None
-    return Path(there.download_artifacts(path, str(folder)))
+    with _no_file_larger_than(size := settings.size(os.environ.get("STAGE_OUTPUT_SIZE", "0")) or None):
+        for number, file in enumerate(_files(there, listed[path])):
+            place = Path(folder, file)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            there._download_file(file, str(place))
+            size = None if size is None else size - place.stat().st_size
+            if number >= MOST_FILES or (size is not None and size < 0):
+                raise RegistryError(
+                    f"the MLflow server {address()} has more as {path} of a run than is taken from it; expected at "
+                    f"most {MOST_FILES} files and STAGE_OUTPUT_SIZE"
+                )
+    return Path(folder, path)
+
+
+MOST_FILES, DEEPEST = 100_000, 30
+"""Of an artifact that is a folder: a server can list one in itself."""
+
+
+def _files(there: ArtifactRepository, top: FileInfo) -> Iterator[str]:
+    """Yield the path of an artifact, or of each file below it. Raise RegistryError for a path that leads elsewhere."""
+    left = [top]
+    while left:
+        entry = left.pop()
+        if not entry.is_dir:
+            yield entry.path
+            continue
+        for child in there.list_artifacts(entry.path):
+            name = child.path.removeprefix(f"{entry.path}/")
+            if child.path == name or "/" in name or name in ("", ".", "..") or not name.isprintable():
+                raise RegistryError(f"the MLflow server {address()} lists {child.path[:100]!r} in {entry.path[:100]!r}")
+            if child.path.count("/") > DEEPEST:
+                raise RegistryError(f"the MLflow server {address()} has folders that do not end in {top.path}")
+            left.append(child)
+
+
+@contextmanager
+def _no_file_larger_than(size: int | None) -> Iterator[None]:
+    """Let no file be written beyond `size` bytes in the block (OSError): what a server sends need not end."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if size is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size if before[1] < 0 else min(size, before[1]), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+PROXIED, PORTS = "mlflow-artifacts", {"http": 80, "https": 443}
+BUCKETS = ("s3", "gs", "wasb", "wasbs", "abfss", "r2", "b2", "oss")
+"""Where artifacts may be besides the server: stores that have credentials of their own."""
+
+
+def _is_own(parts: SplitResult) -> bool:
+    """Return whether an address is of the server in use. Raise ValueError if it has no port that could be."""
+    server = urlsplit(address())
+    port = server.port or PORTS.get(server.scheme)
+    if parts.scheme == PROXIED and not parts.netloc:  # mlflow-artifacts:/1/...
+        return True
+    return parts.hostname == server.hostname and (parts.port or PORTS.get(parts.scheme, port)) == port
 
 
 def check_location(uri: str) -> None:
@@ -136,7 +199,8 @@ def check_location(uri: str) -> None:
     MLflow's client writes to a path on its own disk, and gives the server's user and token to any other host.
     """
     try:
-        parts, host = urlsplit(uri), urlsplit(uri).hostname
+        parts = urlsplit(uri)
+        host, own = parts.hostname, _is_own(parts)
     except ValueError:
         raise RegistryError(f"the MLflow server {address()} keeps artifacts at {uri!r}, which is no address") from None
     mend = "name a new experiment in params.yaml"
@@ -146,8 +210,13 @@ def check_location(uri: str) -> None:
             "expected a server that takes them: start it with --serve-artifacts and without --default-artifact-root, "
             f"and {mend}"
         )
-    if parts.scheme == "mlflow-artifacts" and host not in (None, urlsplit(address()).hostname):
+    if parts.scheme in (PROXIED, *PORTS) and not own:
         raise RegistryError(
             f"the MLflow server {address()} keeps artifacts at {uri}, which is another server; expected its own, since "
             f"{host} would get the user and the token: {mend}"
+        )
+    if parts.scheme not in (PROXIED, *PORTS, *BUCKETS):
+        raise RegistryError(
+            f"the MLflow server {address()} keeps artifacts at {uri}, which is neither on the server nor in a bucket; "
+            f"expected one of both: {mend}"
         )

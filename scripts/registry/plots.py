@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scripts.registry.stage_files import Table, numbers, printable
+from scripts.pipeline.console import printable
+from scripts.registry.stage_files import Table, numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,5 +1,6 @@
 """What a model is made of beside its data: the commit, what is not committed, and its part of dvc.lock."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -37,6 +38,10 @@ class Snapshot(NamedTuple):
     def dirty(self) -> bool:
         return PATCH in self.files
 
+    @property
+    def seal(self) -> str:
+        return seal(self.files)
+
 
 def snapshot(pipeline: Pipeline, wanted: Mapping[str, images.Image], project: Project = PROJECT) -> Snapshot:
     """Return what a run of `pipeline` in the `wanted` images uses. Raise UserError if git cannot say."""
@@ -51,6 +56,12 @@ def snapshot(pipeline: Pipeline, wanted: Mapping[str, images.Image], project: Pr
     if patch := uncommitted(commit, project):
         files[PATCH] = patch
     return Snapshot(commit, files)
+
+
+def seal(files: Mapping[str, bytes]) -> str:
+    """Return a digest of what `make reproduce` would run of a record: its dvc.yaml, params.yaml and patch."""
+    parts = (hashlib.sha256(files.get(name, b"")).hexdigest() for name in ("dvc.yaml", "params.yaml", PATCH))
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
 def head(project: Project = PROJECT) -> str:

@@ -178,6 +178,8 @@ class Publication:
         found = logged.collect(job.pipeline, model, job.project.root)
         files = {f"pipeline/{name}": data for name, data in job.snapshot.files.items()} | {"pipeline/dvc.lock": lock}
         found = found._replace(artifacts={**found.artifacts, **files})
+        job.project.made.mkdir(parents=True, exist_ok=True)
+        (job.project.made / job.snapshot.seal).touch()
         self._versions.complete(self.settings, outcome, found, self._tags() | {"dvc_lock_sha256": digest(lock)})
         score = score_of(job.project, model)
         return Published(

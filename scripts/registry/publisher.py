@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Self, TextIO
 
 from scripts import mlflow_server, settings
+from scripts.pipeline.console import printable, tell
 from scripts.pipeline.containers import stop_stages
 from scripts.pipeline.images import Image
 from scripts.pipeline.live_metrics import LiveMetric
@@ -114,7 +115,7 @@ class Publisher:
         self._close()
         answers = [json.loads(line) for line in printed.splitlines()]
         for note in (answer["note"] for answer in answers if "note" in answer):
-            print(f"note: {note}", flush=True)
+            tell(f"note: {note}")
         done = [Published(**answer["published"]) for answer in answers if "published" in answer]
         failed = [answer["error"] for answer in answers if "error" in answer]
         if self._process.returncode and not failed:
@@ -122,7 +123,8 @@ class Publisher:
             how = f"was killed (signal {-code})" if code < 0 else f"ended with exit code {code}"
             failed = [f"the publishing process {how}; expected it to end by itself: 'make run' continues"]
         if failed:
-            print("".join(f"{sentence(each)}\n" for each in done), end="", flush=True)
+            if done:
+                tell("\n".join(map(sentence, done)))
             raise UserError("\nerror: ".join(failed))
         return done
 
@@ -147,7 +149,7 @@ class Publisher:
 
 def sentence(each: Published) -> str:
     """Return the line for a model that was published in a run that failed."""
-    return f"{each.model} version {each.version} is published: {each.stage}: {each.reason}"
+    return printable(f"{each.model} version {each.version} is published: {each.stage}: {each.reason}")
 
 
 # --- the process

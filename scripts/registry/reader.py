@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
-from scripts import mlflow_server, settings
+from scripts import bounded, mlflow_server, settings
 from scripts.faults import reason
 from scripts.pipeline import template
 from scripts.project import UserError
@@ -20,37 +20,56 @@ if TYPE_CHECKING:
     from scripts.pipeline.stage import Model
 
 
+NOT_MLFLOWS = "it answers with something else than an MLflow server does"
+
+
 def read(model: str) -> State | None:
-    """Return what the registry has of `model`; None if it has no such model. Raise RequestException otherwise."""
+    """Return what the registry has of `model`; None if it has no such model.
+
+    Raise RequestException if there is no answer, ValueError for one that is not MLflow's.
+    """
     found = _get("registered-models/get", name=model)
     if found is None:
         return None
-    aliases = {alias["alias"]: alias["version"] for alias in found["registered_model"].get("aliases", [])}
-    versions, query = [], {"filter": f"name='{model}'", "max_results": "1000"}
-    while True:
+    try:
+        registered = found["registered_model"]
+        aliases = {alias["alias"]: alias["version"] for alias in registered.get("aliases", [])}
+        versions = [_version(each) for page in _pages(model) for each in page.get("model_versions", [])]
+        return State.of(versions, aliases, _tags(registered))
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError(NOT_MLFLOWS) from None
+
+
+def _pages(model: str) -> Iterator[dict[str, Any]]:
+    query = {"filter": f"name='{model}'", "max_results": "1000"}
+    for _ in range(bounded.PAGES):
         page = _get("model-versions/search", **query) or {}
-        versions += [
-            Version(int(v["version"]), v["current_stage"], v.get("run_id", ""), _tags(v))
-            for v in page.get("model_versions", [])
-        ]
+        yield page
         if not page.get("next_page_token"):
-            return State.of(versions, aliases, _tags(found["registered_model"]))
+            return
         query["page_token"] = page["next_page_token"]
+    raise ValueError("its list of versions does not end")
+
+
+def _version(entity: Mapping[str, Any]) -> Version:
+    return Version(int(entity["version"]), str(entity["current_stage"]), str(entity.get("run_id", "")), _tags(entity))
 
 
 def _tags(entity: Mapping[str, Any]) -> dict[str, str]:
-    return {tag["key"]: tag["value"] for tag in entity.get("tags", [])}
+    return {str(tag["key"]): str(tag.get("value", "")) for tag in entity.get("tags", [])}
 
 
 def _get(call: str, **query: str) -> dict[str, Any] | None:
     """Return MLflow's answer to a call that reads; None if what it asks for is not there."""
     url = f"{os.environ['MLFLOW_TRACKING_URI'].rstrip('/')}/api/2.0/mlflow/{call}"
-    user, password = os.environ.get("MLFLOW_TRACKING_USERNAME", ""), os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
-    response = requests.get(url, params=query, auth=(user, password) if user or password else None, timeout=10)
+    response = bounded.get(url, params=query, auth=settings.mlflow_login(os.environ), timeout=10)
     if response.status_code == 404 and '"RESOURCE_DOES_NOT_EXIST"' in response.text:
         return None
     response.raise_for_status()
-    return response.json()
+    body = bounded.json(response)
+    if not isinstance(body, dict):
+        raise ValueError(NOT_MLFLOWS)
+    return body
 
 
 # --- what a command was asked

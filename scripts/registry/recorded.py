@@ -17,12 +17,13 @@ from tabulate import tabulate
 
 from scripts import mlflow_server, settings
 from scripts.faults import reason
+from scripts.pipeline.console import printable
 from scripts.project import UserError
 from scripts.registry import reader
 from scripts.registry.logged import Made, leaves
-from scripts.registry.provenance import LOCK, PATCH
+from scripts.registry.provenance import LOCK, PATCH, seal
 from scripts.registry.records import COMMIT, DIGEST, DIRTY, MODEL_FILE, OLD_MODEL_FILE, RECEIPT, State, Version
-from scripts.registry.stage_files import printable, read_bytes, read_value
+from scripts.registry.stage_files import read_bytes, read_value
 
 FOLDER = "pipeline"
 """Where below a run's artifacts the record is."""
@@ -68,6 +69,12 @@ class Record:
         """The patch that the working tree was beyond the commit; empty if there was none."""
         path = self.folder / PATCH
         return self._taken(read_bytes, PATCH) if path.exists() else b""
+
+    @property
+    def seal(self) -> str:
+        """The digest of what is run of it, see provenance.seal."""
+        read = {name: self._taken(read_bytes, name) for name in ("dvc.yaml", "params.yaml")}
+        return seal(read | {PATCH: self.patch})
 
     def _stages_of(self, name: str) -> dict[str, Mapping[str, Any]]:
         found = self._mapping(name).get("stages")

@@ -7,17 +7,18 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from scripts import settings
-from scripts.pipeline import build, failures, images
+from scripts.pipeline import build, failures, images, template
 from scripts.pipeline.containers import stop_stages
 from scripts.pipeline.dvc_adapter import md5
-from scripts.project import PROJECT, Project, UserError
+from scripts.pipeline.params import read_params
+from scripts.project import PROJECT, ROOT, Project, UserError
 from scripts.registry.provenance import LOCK, NO_COMMIT, PATCH, git
-from scripts.registry.recorded import GIVEN, Lock, Record, cache_path, files, last
+from scripts.registry.recorded import FOLDER, GIVEN, Lock, Record, cache_path, files, last
 from scripts.registry.records import COMMIT, Version
 
 LOG = "reproduce.log"
@@ -26,10 +27,15 @@ SILENT = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PA
 
 
 @contextmanager
-def worktree(version: Version, record: Record, project: Project = PROJECT) -> Iterator[Path]:
+def worktree(
+    version: Version, record: Record, project: Project = PROJECT, *, agree: Callable[[bytes], None]
+) -> Iterator[Path]:
     """Give the tree that the version was made from; delete it, and what a killed call left, in the end.
 
-    Raise UserError if its commit is not here, or its patch does not fit.
+    The commands of its dvc.yaml will run beside the Docker socket, and anybody who may write to the registry could have
+    written the record. If this clone has not, `agree` is called with its patch, and raises UserError if that is not to
+    be run. Raise UserError also if the commit is not here, its patch does not fit, or its dvc.yaml is another one than
+    commit and patch give.
     """
     remove(project)
     commit = version.tags.get(COMMIT, NO_COMMIT)
@@ -39,17 +45,41 @@ def worktree(version: Version, record: Record, project: Project = PROJECT) -> It
         )
     tree = folder(project) / f"version-{version.number}"
     tree.parent.mkdir(parents=True, exist_ok=True)
+    is_ours = (project.made / record.seal).exists()
+    if record.patch and not is_ours:
+        agree(record.patch)
     try:
         git("worktree", "add", "--quiet", "--detach", str(tree), commit, project=project)
+        committed = _text(tree / "dvc.yaml")
         if record.patch:
             git("apply", "--whitespace=nowarn", str(record.folder / PATCH), project=Project(tree))
         for name in ("dvc.yaml", "params.yaml"):
             (tree / name).unlink(missing_ok=True)  # it may be a link to elsewhere
             shutil.copy(record.folder / name, tree / name)
         (tree / LOCK).unlink(missing_ok=True)
+        read_params(tree / "params.yaml")  # its keys become words of a shell command
+        if not is_ours and _text(tree / "dvc.yaml") not in (committed, _rendered(tree)):
+            raise UserError(
+                f"version {version.number} has a dvc.yaml in the registry that is neither its commit's nor what its "
+                "template renders to; expected one of them, since its commands would run here: look at "
+                f"{FOLDER}/dvc.yaml of its run"
+            )
         yield tree
     finally:
         remove(project)
+
+
+def _text(path: Path) -> str | None:
+    """Return the text of a file; None if it is none."""
+    return path.read_text(errors="replace") if path.is_file() and not path.is_symlink() else None
+
+
+def _rendered(tree: Path) -> str | None:
+    """Return the dvc.yaml that the template of `tree` renders to; None if this version of the code cannot say."""
+    try:
+        return template.load(tree).text
+    except UserError:
+        return None
 
 
 def folder(project: Project) -> Path:
@@ -100,8 +130,11 @@ def run_stages(tree: Path, lock: Lock, project: Project = PROJECT) -> list[str]:
 
     Raise UserError if one fails.
     """
-    environ = {name: value for name, value in os.environ.items() if name not in SILENT}
+    asked_for = re.findall(r"--env (\w+)", (tree / "dvc.yaml").read_text())
+    without = {*SILENT, *(set(settings.SECRETS) - set(asked_for))}
+    environ = {name: value for name, value in os.environ.items() if name not in without}
     environ |= {"DVC_SITE_CACHE_DIR": str(folder(project) / "site-cache")} | settings.limits(os.environ, [*lock])
+    environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(ROOT)}  # this code takes outputs over, not the version's
     path = project.logs / LOG
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from scripts.pipeline import build, dvc_adapter, failures, images
+from scripts.pipeline import build, dvc_adapter, failures, images, takeover
 from scripts.pipeline.console import harmless
 from scripts.pipeline.stage import Model, Mount, Pipeline, Stage
 from scripts.project import Project, UserError
@@ -100,6 +100,10 @@ class Scorer:
         with subprocess.Popen(["sh", "-c", self._command(folder)], cwd=self.project.root, **pipes) as client:
             printed = deque(iter(lambda: client.stdout.readline(LONGEST_LINE), b""), maxlen=KEPT_LINES)
         if client.returncode == 0:
+            try:
+                takeover.look(folder / "made", self.stage.name, [*self.stage.written.values()], takeover.Limits())
+            except UserError as error:
+                return Unscorable(str(error))
             return read(folder / "made", self.model)
         return self._why(
             client.returncode, [harmless(line.decode(errors="replace").strip("\n")) for line in printed], since

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from scripts.project import ROOT, UserError, load_yaml
+from scripts.pipeline.console import printable
+from scripts.project import ROOT, UserError, load_strangers_yaml
 
 MOST_BYTES = 10_000_000  # of a file that is parsed whole
 TABLE_BYTES = 100_000_000
@@ -56,11 +57,6 @@ def numbers(cells: Sequence[str]) -> list[float] | None:
 def shown(path: Path) -> str:
     """Return how messages name a file: below the project by its path there."""
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
-
-
-def printable(text: object) -> str:
-    """Return `text` with a ? for each character that would not stay on its place of a line."""
-    return "".join(character if character.isprintable() else "?" for character in str(text))
 
 
 def number(text: str) -> float | None:
@@ -121,7 +117,7 @@ def read_value(path: Path) -> Any:
     text = read_text(path)
     kind = {".json": "JSON", ".toml": "TOML"}.get(path.suffix.lower(), "YAML")
     try:
-        return {"JSON": json.loads, "TOML": tomllib.loads, "YAML": load_yaml}[kind](text)
+        return {"JSON": json.loads, "TOML": tomllib.loads, "YAML": load_strangers_yaml}[kind](text)
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         why = "too deep" if isinstance(error, RecursionError) else " ".join(printable(error).split())[:200]
         raise Refused(

@@ -1,8 +1,11 @@
 """The lines that say what became of the models of a run."""
 
+import os
+import sys
 from collections.abc import Sequence
 
 from scripts import mlflow_server
+from scripts.pipeline.console import printable
 from scripts.registry.publish import Published
 
 
@@ -17,8 +20,14 @@ def lines(published: Sequence[Published]) -> list[str]:
         found.append(f"decision  {decision if each.now == each.stage else f'{each.now} now; when it came, {decision}'}")
     if published:
         which = f"/{published[0].model}" if len(published) == 1 else ""
-        found.append(f"look at   {mlflow_server.address()}/#/models{which}")
-    return found
+        found.append(f"look at   {_link(f'models{which}')}")
+    return [printable(line) for line in found]  # a registry may answer with a reason of two lines
+
+
+def _link(page: str) -> str:
+    """Return the address of a page, which logs in where a person reads it; a log may be read by anybody."""
+    by_a_person = os.environ.get("TERMINAL") or sys.stdout.isatty()
+    return mlflow_server.link(page) if by_a_person else f"{mlflow_server.address()}/#/{page}"
 
 
 def words(metric: str) -> str:

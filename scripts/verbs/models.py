@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
+from scripts.pipeline.console import printable
 from scripts.project import UserError
 from scripts.registry import reader, records
 from scripts.registry.recorded import table
 from scripts.registry.records import State, Version
-from scripts.registry.stage_files import printable
 
 COLUMNS = ("version", "stage", "alias", "score", "test data", "commit", "dirty", "when", "who", "why")
 

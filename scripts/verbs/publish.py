@@ -4,6 +4,7 @@ import os
 
 from scripts import mlflow_server, settings
 from scripts.pipeline import dvc_adapter, images, template
+from scripts.pipeline.console import tell
 from scripts.project import PROJECT, UserError
 from scripts.registry import summary
 from scripts.registry.publisher import Publisher
@@ -33,4 +34,4 @@ def main(arguments: list[str]) -> None:
         published = publisher.publish_all()
     if local and any(each.news for each in published):
         mlflow_server.back_up()
-    print("\n".join(summary.lines(published)))
+    tell("\n".join(summary.lines(published)))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from scripts import mlflow_server, settings
 from scripts.pipeline import execution, images, template
+from scripts.pipeline.console import tell
 from scripts.pipeline.stage import Model, Pipeline
 from scripts.project import PROJECT, UserError
 from scripts.registry import summary
@@ -23,7 +24,7 @@ def start_server() -> tuple[bool, UserError | None]:
     try:
         return mlflow_server.start(), None
     except UserError as error:
-        print(f"note: {error}", flush=True)
+        tell(f"note: {error}")
         return False, error
 
 
@@ -33,9 +34,9 @@ def publish_what_is_scored(publisher: Publisher) -> None:
         return
     try:
         for each in publisher.finish(well=False):
-            print(sentence(each), flush=True)
+            tell(sentence(each))
     except UserError as error:
-        print(f"note: {error}", flush=True)
+        tell(f"note: {error}")
 
 
 def main(targets: list[str]) -> None:
@@ -69,4 +70,4 @@ def main(targets: list[str]) -> None:
         mlflow_server.back_up()
     did = f"ran {', '.join(ran)}" if ran else "nothing to run, all stages are up to date"
     lines = ["", f"stages    {did} ({time.monotonic() - started:.0f} s)", *summary.lines(published)]
-    print("\n".join([*lines, "then      make metrics, make plots; git commit dvc.yaml dvc.lock, make push"]))
+    tell("\n".join([*lines, "then      make metrics, make plots; git commit dvc.yaml dvc.lock, make push"]))

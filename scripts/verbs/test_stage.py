@@ -11,7 +11,7 @@ from pathlib import Path
 from scripts.pipeline import build, images, template
 from scripts.pipeline.images import BASE, Image
 from scripts.pipeline.stage import Pipeline
-from scripts.project import PROJECT, UserError
+from scripts.project import PROJECT, UserError, words
 
 TESTS = PROJECT.stages / BASE / "tests"
 HERE, CONTRACT = "/opt/tests", "contract.py"
@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
     """Run the tests of the stage that is named first, with the other arguments for pytest; return the exit code."""
     known = images.load()
     pipeline = template.load(images=known)
-    names, options = arguments[:1] or list(known), arguments[1:]
+    names, options = arguments[:1] or list(known), words(arguments[1:])
     if unknown := [name for name in names if name not in known]:
         raise UserError(f"there is no folder stages/{unknown[0]}; expected one of {', '.join(known)}: correct the name")
     build.ensure({name: known[name] for name in dict.fromkeys([BASE, *names])})

@@ -1,4 +1,4 @@
-"""`make ui`: says where MLflow is, and starts it if it is local."""
+"""`make ui`: says where MLflow is, and how one logs in; starts it if it is local."""
 
 import os
 
@@ -10,4 +10,7 @@ def main(arguments: list[str]) -> None:
         # Also where it answers: with another port, or another runner image, it is made anew.
         mlflow_server.start(even_if_it_answers=True)
         mlflow_server.wait()
-    print(f"MLflow: {mlflow_server.address()}")
+    print(f"MLflow: {mlflow_server.link()}")
+    if settings.is_local(os.environ):
+        user, password = settings.mlflow_login(os.environ) or ("", "")
+        print(f"for a program: {mlflow_server.address()}, user {user}, password {password}")

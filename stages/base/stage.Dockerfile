@@ -1,5 +1,6 @@
 # The image of every stage whose folder has no Dockerfile of its own: the base, what apt.txt and requirements.txt name,
-# and the folder as /app. An edit of code installs nothing again, since that is copied last.
+# and the folder as /app. An edit of code installs nothing again, since that is copied last. No cache of packages is shared
+# with other builds, which could put something into it: each package is what its hash says.
 ARG BASE_IMAGE
 # Lends its uv to the build; nothing of it stays.
 ARG RUNNER_IMAGE
@@ -16,8 +17,8 @@ RUN if [ -f /app/apt.txt ]; then \
     fi
 COPY requirements.tx[t] /app/
 RUN --mount=type=bind,from=runner,source=/opt/venv/bin/uv,target=/usr/local/bin/uv \
-    --mount=type=cache,target=/tmp/.cache/uv --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml \
-    if [ -f /app/requirements.txt ]; then uv pip install -r /app/requirements.txt; fi
+    --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml \
+    if [ -f /app/requirements.txt ]; then uv pip install --no-cache --require-hashes -r /app/requirements.txt; fi
 COPY . /app/
 ARG STAGE
 ENV STAGE=${STAGE}

@@ -1,13 +1,16 @@
 """Gets the raw data set and checks it: the bundled Iris, a URL with its SHA-256, or a file of the user's."""
 
 import io
+import ipaddress
 import os
 import signal
+import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urljoin, urlsplit
 
 import pandas as pd
 import pandera.pandas as pa
@@ -37,6 +40,7 @@ SCHEMA = pa.DataFrameSchema(
 
 RETRIES = Retry(total=3, backoff_factor=1, status_forcelist=[429, 500, 502, 503, 504], raise_on_status=False)
 TIMEOUT = (10, 30)  # seconds to connect, seconds between two pieces
+MEGABYTE = 1_000_000
 
 
 class IngestArgs(Args):
@@ -55,34 +59,69 @@ def bundled() -> pd.DataFrame:
     return frame.assign(species=iris.target_names[iris.target])
 
 
+def setting(name: str, default: int, unit: str) -> int:
+    """Return a whole number of the environment, 1 or more. Raise BadInput for anything else."""
+    text = os.environ.get(name) or str(default)
+    if not text.isdecimal() or int(text) == 0:
+        raise BadInput(f"{name} is {text!r}; expected whole {unit}, 1 or more: correct it in .env")
+    return int(text)
+
+
 @contextmanager
 def in_time(what: str) -> Iterator[None]:
     """Raise BadInput in a block that takes longer than DOWNLOAD_TIMEOUT: TIMEOUT never ends a server that drips."""
-    limit = os.environ.get("DOWNLOAD_TIMEOUT", "600")
-    if not limit.isdecimal() or int(limit) == 0:
-        raise BadInput(f"DOWNLOAD_TIMEOUT is {limit!r}; expected whole seconds, 1 or more: correct it in .env")
+    limit = setting("DOWNLOAD_TIMEOUT", 600, "seconds")
 
     def stop(*_: object) -> None:
         raise BadInput(f"{what} took longer than {limit} s; expected its end by then: raise DOWNLOAD_TIMEOUT in .env")
 
     signal.signal(signal.SIGALRM, stop)
-    signal.alarm(int(limit))
+    signal.alarm(limit)
     try:
         yield
     finally:
         signal.alarm(0)
 
 
+def nearness(url: str) -> int:
+    """Return how near the host of `url` is: 0 a public address, 1 of a private network, 2 this machine or its link."""
+    try:
+        found = socket.getaddrinfo(urlsplit(url).hostname, None)
+    except (OSError, UnicodeError):  # behind a proxy, which looks names up
+        return 0
+    addresses = [ipaddress.ip_address(address[4][0].partition("%")[0]) for address in found]
+    return max(2 if each.is_loopback or each.is_link_local else int(not each.is_global) for each in addresses)
+
+
+def stay_outside(response: requests.Response, **_: object) -> None:
+    """Raise BadInput for a redirect to a nearer server than the one that sends it: that is not for all to see."""
+    if not response.is_redirect:
+        return
+    there = urljoin(response.url, response.headers["Location"])
+    if nearness(there) > nearness(response.url):
+        raise BadInput(
+            f"ingest.source {response.url} leads to {there}, which is in a private network; expected a public server: "
+            "if that file is meant, name its address in ingest.source"
+        )
+
+
 def download(url: str, path: Path) -> None:
-    """Write what `url` serves to `path`. Raise BadInput if it cannot be downloaded whole."""
+    """Write what `url` serves to `path`. Raise BadInput if it cannot be downloaded whole, or is too large."""
+    largest = setting("DOWNLOAD_MEGABYTES", 10_000, "megabytes")
     with in_time(f"the download of {url}"), requests.Session() as session:
         for scheme in ("http://", "https://"):
             session.mount(scheme, HTTPAdapter(max_retries=RETRIES))
         try:
-            with session.get(url, stream=True, timeout=TIMEOUT) as response, path.open("wb") as file:
+            options = {"stream": True, "timeout": TIMEOUT, "hooks": {"response": stay_outside}}
+            with session.get(url, **options) as response, path.open("wb") as file:
                 response.raise_for_status()
                 for piece in response.iter_content(1 << 20):
                     file.write(piece)
+                    if file.tell() > largest * MEGABYTE:
+                        raise BadInput(
+                            f"ingest.source {url} is larger than {largest} MB, unpacked; expected at most that: raise "
+                            "DOWNLOAD_MEGABYTES in .env"
+                        )
         except requests.RequestException as error:
             raise BadInput(
                 f"ingest.source {url} cannot be downloaded: {error}; expected a CSV file there: correct it or try later"

@@ -5,6 +5,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
 import pytest
+import requests
 from pydantic import ValidationError
 
 import ingest
@@ -243,6 +244,53 @@ def test_a_server_that_is_away_is_refused(server, out):
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}/iris.csv"
     assert url in refusal(out, of_url, out, url)
+
+
+def test_a_download_that_is_too_large_is_refused(server, out, monkeypatch):
+    """What a server packs small and is large unpacked is stopped at DOWNLOAD_MEGABYTES."""
+    monkeypatch.setenv("DOWNLOAD_MEGABYTES", "1")
+    server.pages["/iris.csv"] = [whole("5.1,3.5,1.4,0.2,setosa\n" * 100_000)]
+    said = refusal(out, of_url, out, f"{server.url}/iris.csv")
+    assert "is larger than 1 MB, unpacked; expected at most that: raise DOWNLOAD_MEGABYTES in .env" in said
+
+
+ADDRESSES = {"public.test": "93.184.215.14", "private.test": "10.0.0.1", "link.test": "169.254.169.254"}
+"""What names are looked up as: nothing is sent there."""
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "stays"),
+    [
+        ("public.test", "public.test", True),
+        ("public.test", "private.test", False),
+        ("public.test", "link.test", False),
+        ("public.test", "127.0.0.1", False),
+        ("public.test", "[::1]", False),
+        ("private.test", "private.test", True),
+        ("private.test", "public.test", True),
+        ("private.test", "link.test", False),
+        ("private.test", "localhost", False),
+        ("nowhere.test", "nowhere.test", True),
+    ],
+)
+def test_a_redirect_leads_no_nearer(monkeypatch, here, there, stays):
+    """A public server may not send the download into a private network, and none to this machine."""
+    look_up = socket.getaddrinfo
+
+    def known(host, port, *rest, **options):
+        if host == "nowhere.test":
+            raise socket.gaierror
+        return look_up(ADDRESSES.get(host, host), port, *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", known)
+    response = requests.Response()
+    response.status_code, response.url = 302, f"http://{here}/x.csv"
+    response.headers["Location"] = f"http://{there}/y.csv"
+    if stays:
+        ingest.stay_outside(response)
+    else:
+        with pytest.raises(BadInput, match="which is in a private network; expected a public server"):
+            ingest.stay_outside(response)
 
 
 def test_a_url_without_a_digest_is_refused(server, out):

@@ -89,9 +89,10 @@ def test_the_bucket_holds_data_and_run_cache(published: Published) -> None:
 
 
 def test_doctor_finds_nothing_wrong(published: Published) -> None:
-    """`make doctor` has only good lines, and says what MLflow, the token and the remote can do."""
+    """`make doctor` has only good lines (but of what could be safer), and says what MLflow, token and remote can do."""
     done = published.clone.make("doctor")
-    assert {line.split()[0] for line in done.stdout.strip().splitlines()[:-1]} == {"ok"}
+    signs = [line.split()[:2] for line in done.stdout.strip().splitlines()[:-1]]
+    assert {sign for sign, name in signs if name != "border"} == {"ok"}
     assert re.search(r"^ok +DagsHub +the token is ann's$", done.stdout, re.M)
     assert re.search(r"^ok +repository +team/iris, which ann may write$", done.stdout, re.M)
     assert re.search(r"^ok +registry +supports stages, aliases$", done.stdout, re.M)
@@ -136,7 +137,7 @@ def test_no_stage_has_the_token(published: Published) -> None:
     """The `docker run` of each stage, where it gets all that it names, gives it no token and no network."""
     stages = published.clone.stages()
     probe = "import os; print('SEES', sorted(os.environ.items()), open('/proc/net/route').read().count('\\n'))"
-    commands = [with_probe(stages[name]["cmd"][1], probe) for name in STAGES]
+    commands = [with_probe(stages[name]["cmd"], probe) for name in STAGES]
     printed = published.clone.make("shell", stdin="\n".join(["env", *commands]) + "\n").stdout
     assert TOKEN in printed  # what the shell itself has
     seen = re.findall(r"^SEES .*$", printed, re.M)

@@ -408,7 +408,7 @@ CASES = [
     ),
     Case(
         ".env: a remote that is not there", dotenv("DVC_REMOTE_URL=/nowhere/folder"), "setup-dvc",
-        "error: DVC_REMOTE_URL is /nowhere/folder, which could not be mounted; expected a folder that exists: make it",
+        "error: DVC_REMOTE_URL is /nowhere/folder, which is not here; expected a folder that exists: make it",
     ),
     in_a_stage(
         "limit: no size", anew, "run-preprocess",
@@ -517,14 +517,20 @@ CASES = [
     in_a_stage(
         "output: not writable", unwritable, "run-preprocess",
         re.compile(
-            r"error: preprocess: cannot write data/processed/\S+: Permission denied; expected a folder that uid \d+ "
-            r"may write, with free space: mend that and run again"
+            r"error: data/processed/\S+, which stage preprocess wrote, cannot be put in its place: Permission denied; "
+            r"expected a folder that uid \d+ may write, with free space: mend that and run again"
         ),
     ),
     Case(
         "image: cannot be built", edit("stages/preprocess/Dockerfile", "FROM ${BASE_IMAGE}", "FORM"), "run-preprocess",
         "error: the image of preprocess could not be built: correct what the lines above complain of (whole log: "
         ".local/logs/build-preprocess.log)",
+    ),
+    Case(
+        "image: a package without a hash", content("stages/train/requirements.txt", lambda data: data + b"toolz==1\n"),
+        "run-train",
+        "error: the image of train could not be built: a package has no hash; expected one for each: name it in "
+        "stages/train/requirements.in, and 'make lock' (whole log: .local/logs/build-train.log)",
     ),
     Case(
         "lock: in conflict", edit("dvc.lock", "  preprocess:", "<<<<<<< HEAD\n  preprocess:"), "run-ingest", DAMAGED,

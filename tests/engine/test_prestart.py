@@ -91,7 +91,7 @@ def test_the_outputs_are_the_same(clone: Clone) -> None:
 
 def test_it_sees_and_may_do_the_same(clone: Clone) -> None:
     """User, rights, limits, network, and files that can be read and written: all as with the command of dvc.yaml."""
-    typed = [with_probe(clone.stages()[name]["cmd"][-1], PROBE) for name in LATER]
+    typed = [with_probe(clone.stages()[name]["cmd"], PROBE) for name in LATER]
     program = clone.path / ".local" / "bin" / "docker"
     program.parent.mkdir()
     program.write_text(PROBED_DOCKER)

@@ -1,5 +1,6 @@
 """Promotion and live metrics, as the registry has them and as people see them in MLflow's pages."""
 
+import functools
 import hashlib
 import json
 import os
@@ -100,9 +101,10 @@ class Browser:
         return json.loads(done.stdout)
 
 
-def address(page: str) -> str:
-    """Return the address of a page of MLflow, in the mode that shows runs and models."""
-    return f"http://127.0.0.1:5000/#/{page}?workflowType=machine_learning"
+def address(clone: Clone, page: str) -> str:
+    """Return the address of a page of MLflow, in the mode that shows runs and models, with the clone's password."""
+    password = (clone.path / ".local" / "mlflow-password").read_text()
+    return f"http://127.0.0.1:5000/?password={password}#/{page}?workflowType=machine_learning"
 
 
 def mlflow(clone: Clone) -> str:
@@ -132,14 +134,15 @@ def browser(clone: Clone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def pages(registered: list[dict], browser: Browser) -> dict[str, dict[str, Any]]:
     """Return what MLflow's pages show about the model in production."""
     run = f"experiments/1/runs/{registered[3]['run_id']}"
+    at = functools.partial(address, browser.clone)
     wanted = {
-        "model": {"url": address("models/iris-classifier"), "texts": ["Version 1", "Version 4", "@ production"]},
-        "version": {"url": address("models/iris-classifier/versions/4"), "texts": ["decision", "Production"]},
-        "run": {"url": address(run), "texts": ["n_estimators", "log_loss", "Datasets"]},
-        "curves": {"url": address(f"{run}/model-metrics"), "curves": {"train_accuracy": 10}},
-        "runs": {"url": address("experiments/1/runs"), "texts": ["iris-classifier-"]},
-        "picture": {"url": address(f"{run}/artifacts/evaluation/confusion.png"), "texts": ["KB"]},
-        "files": {"url": address(f"{run}/artifacts/pipeline/dvc.yaml"), "texts": ["GENERATED"]},
+        "model": {"url": at("models/iris-classifier"), "texts": ["Version 1", "Version 4", "@ production"]},
+        "version": {"url": at("models/iris-classifier/versions/4"), "texts": ["decision", "Production"]},
+        "run": {"url": at(run), "texts": ["n_estimators", "log_loss", "Datasets"]},
+        "curves": {"url": at(f"{run}/model-metrics"), "curves": {"train_accuracy": 10}},
+        "runs": {"url": at("experiments/1/runs"), "texts": ["iris-classifier-"]},
+        "picture": {"url": at(f"{run}/artifacts/evaluation/confusion.png"), "texts": ["KB"]},
+        "files": {"url": at(f"{run}/artifacts/pipeline/dvc.yaml"), "texts": ["GENERATED"]},
     }
     return browser.look(wanted)
 
@@ -305,7 +308,7 @@ def live(request: pytest.FixtureRequest, registered: list[dict], browser: Browse
         run_id = found.stdout.strip()
         (container,) = clone.docker(*training)
         inspected = subprocess.check_output(["docker", "inspect", container], text=True)
-        url = address(f"experiments/1/runs/{run_id}/model-metrics")
+        url = address(clone, f"experiments/1/runs/{run_id}/model-metrics")
         page = browser.look({f"live-{name}": {"url": url, "curves": {"loss": BEFORE}}})[f"live-{name}"]
         still_ran = clone.docker(*training) == [container] and run.poll() is None
         subprocess.run(["docker", "exec", container, "touch", "/tmp/go"], check=True)

@@ -102,7 +102,7 @@ def probed(first_run: FirstRun, blocks: Found) -> Iterator[Found]:
     dotenv = clone.path / ".env"
     before = dotenv.read_text()
     dotenv.write_text(LIMITS)
-    typed = "\n".join(with_probe(block["cmd"][-1], PROBE) for block in blocks.values())
+    typed = "\n".join(with_probe(block["cmd"], PROBE) for block in blocks.values())
     printed = clone.make("shell", stdin=typed, **SECRETS).stdout
     dotenv.write_text(before)
     found = [json.loads(line.removeprefix("PROBE ")) for line in printed.splitlines() if line.startswith("PROBE ")]
@@ -168,9 +168,8 @@ def test_it_has_the_declared_mounts_alone(stage: str, probed: Found, blocks: Fou
 
 
 def test_it_sees_its_own_files_alone(stage: str, probed: Found, blocks: Found) -> None:
-    """Of the project a stage sees its inputs, which it cannot change, and its outputs, which it can."""
-    inputs = dict.fromkeys(blocks[stage].get("deps", []), False)
-    assert probed[stage]["files"] == inputs | dict.fromkeys(outputs(blocks[stage]), True)
+    """Of the project a stage sees its inputs, which it cannot change; its output folder is empty."""
+    assert probed[stage]["files"] == dict.fromkeys(blocks[stage].get("deps", []), False)
 
 
 def test_it_sees_no_secret_place(stage: str, probed: Found) -> None:
@@ -182,7 +181,7 @@ def test_it_sees_no_secret_place(stage: str, probed: Found) -> None:
 
 def test_it_has_the_declared_variables_alone(stage: str, probed: Found, blocks: Found) -> None:
     """A stage's environment has its image's variables, those that its block names, and the host's name."""
-    command = blocks[stage]["cmd"][-1]
+    command = blocks[stage]["cmd"][1]
     image = re.search(r"stages/[\w-]+:\w+", command)[0]
     inspected = ["docker", "image", "inspect", "--format", "{{json .Config.Env}}", image]
     of_the_image = {line.partition("=")[0] for line in json.loads(subprocess.check_output(inspected))}
@@ -220,8 +219,8 @@ def reached(first_run: FirstRun, blocks: Found) -> dict[str, set[str]]:
     server = ["docker", "run", "--rm", "--detach", "--label", clone.label, os.environ["RUNNER_IMAGE"]]
     server += ["python", "-m", "http.server", "5000"]
     other = subprocess.check_output(server, text=True).strip()
-    commands = {name: block["cmd"][-1] for name, block in blocks.items()}
-    commands[ON_MLFLOWS_NETWORK] = on_mlflows_network(clone)["train"]["cmd"][-1]
+    commands = {name: block["cmd"] for name, block in blocks.items()}
+    commands[ON_MLFLOWS_NETWORK] = on_mlflows_network(clone)["train"]["cmd"]
     try:
         (mlflow,) = clone.docker("container", "ls", "--quiet", "--filter", "label=com.docker.compose.service=mlflow")
         format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.Gateway}}{{end}}"

@@ -64,7 +64,7 @@ class Run(NamedTuple):
 def run(clone_at: Callable[[str], Clone]) -> Run:
     """The first run of a clone with the token in a .env with CRLF line ends; train asks for the token, and has it."""
     clone = clone_at("secret")
-    names = '["MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"]'
+    names = '["MLFLOW_TRACKING_URI", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]'
     clone.edit("dvc.yaml.template", 'stage("train",', f'stage("train", network="mlflow", env={names},')
     text = (clone.path / ".env.example").read_text()
     for name, value in (
@@ -94,7 +94,7 @@ def run(clone_at: Callable[[str], Clone]) -> Run:
 def test_a_token_arrives_unchanged(run: Run) -> None:
     """A token with #, quotes, $, spaces and a CRLF after it is the same in .env, in the runner and in train."""
     digest = "import hashlib, os; print('DIGEST', hashlib.sha256(os.environ[{!r}].encode()).hexdigest())"
-    typed = with_probe(run.clone.stages()["train"]["cmd"][-1], digest.format("MLFLOW_TRACKING_PASSWORD"))
+    typed = with_probe(run.clone.stages()["train"]["cmd"], digest.format("AWS_SECRET_ACCESS_KEY"))
     typed += f"\npython -c {shlex.quote(digest.format('AWS_SECRET_ACCESS_KEY'))}\n"
     found = re.findall(r"^DIGEST (\w+)", run.clone.make("shell", stdin=typed).stdout, re.M)
     assert found == [hashlib.sha256(TOKEN.encode()).hexdigest()] * 2
@@ -199,6 +199,9 @@ def wheel() -> bytes:
     return buffer.getvalue()
 
 
+WHEEL = wheel()
+
+
 @pytest.fixture
 def index() -> Iterator[str]:
     """The address of a package index in a container of this machine that has one package and asks for a password."""
@@ -208,7 +211,7 @@ def index() -> Iterator[str]:
             *("--env", "NAME", "--env", "WHEEL", "--env", "PASSWORD"),
             *(os.environ["RUNNER_IMAGE"], "python", "-c", INDEX),
         ],
-        env=os.environ | {"NAME": PROBE, "WHEEL": base64.b64encode(wheel()).decode(), "PASSWORD": PASSWORD},
+        env=os.environ | {"NAME": PROBE, "WHEEL": base64.b64encode(WHEEL).decode(), "PASSWORD": PASSWORD},
         check=True, stdout=subprocess.PIPE, text=True,
     ).stdout.strip()  # fmt: skip
     address = output_of("docker", "inspect", "--format", "{{.NetworkSettings.IPAddress}}", container).strip()
@@ -222,7 +225,7 @@ def test_the_password_of_a_package_index_stays_in_no_image(run: Run, index: str)
     clone = run.clone
     probe = clone.path / "stages" / PROBE
     probe.mkdir()
-    (probe / "requirements.txt").write_text(f"{PROBE}==1\n")
+    (probe / "requirements.txt").write_text(f"{PROBE}==1 --hash=sha256:{hashlib.sha256(WHEEL).hexdigest()}\n")
     (probe / f"{PROBE}.py").write_text(f"import {PROBE}\n")
     nothing = dict.fromkeys(("PIP_EXTRA_INDEX_URL", "NO_PROXY", "no_proxy", *PROXIES), "")
     printed = clone.make("build", PIP_INDEX_URL=index, **nothing).stdout

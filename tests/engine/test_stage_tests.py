@@ -54,6 +54,10 @@ def test_the_kits_tests_run_in_the_base(clone: Clone) -> None:
 def test_some_tests_of_a_stage(clone: Clone) -> None:
     """T= gives pytest more arguments."""
     assert "2 passed, 1 deselected" in clone.make("test-train", "T=-k 'bytes or block'").stdout
+    done = clone.make("test-train", "T=-k 'bytes", check=False)
+    assert last_line(done) == (
+        "error: T=-k 'bytes: No closing quotation; expected arguments as in a shell, like T=\"-k 'a or b'\""
+    )
 
 
 @pytest.mark.parametrize(

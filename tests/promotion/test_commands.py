@@ -11,6 +11,7 @@ from tests.conftest import NOTHING, OUTPUTS, Clone, Make, last_line, stages_line
 from tests.promotion.conftest import CURRENT, OLD, Server, docker
 
 pytestmark = pytest.mark.docker
+TOOLZ = "15ccc861ac51c53696de0a5d6d4607f99c210739caf987b5d2054f3efed429d8"
 REPRODUCED = r"^version {} of iris-classifier: (.*)$"
 
 
@@ -42,7 +43,7 @@ def clone(
     run_and_commit("other params")
     clone.edit("params.yaml", "n_estimators: 100", "n_estimators: 90")
     with (clone.path / "stages/train/requirements.txt").open("a") as requirements:
-        requirements.write("toolz==1.1.0\n")
+        requirements.write(f"toolz==1.1.0 --hash=sha256:{TOOLZ}\n")
     clone.git("commit", "--all", "--quiet", "--message", "packages")
     run_and_commit("other packages")
     clone.edit("stages/train/train.py", "random.Random(args.seed)", "random.Random(args.seed + offset.OFFSET)")

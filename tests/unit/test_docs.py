@@ -126,7 +126,7 @@ def test_every_variable_of_the_example_is_read():
     text = "\n".join(path.read_text() for path in files if path.suffix != ".md")
     common = {f"STAGE_{limit}" for limit in settings.LIMITS}  # put together from two halves
     common |= {"AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION"}  # read by botocore, below DVC
-    common |= {"DOWNLOAD_TIMEOUT"}  # read by the example's ingest, which a fork need not have
+    common |= {"DOWNLOAD_TIMEOUT", "DOWNLOAD_MEGABYTES"}  # read by the example's ingest, which a fork need not have
     names = settings.read_dotenv(ROOT / ".env.example")
     assert names and {name for name in names if name not in common and not re.search(rf"\b{name}\b", text)} == set()
 

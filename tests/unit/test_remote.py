@@ -1,7 +1,6 @@
 """DVC's remote follows DVC_REMOTE_URL, and .dvc/config.local stays the user's."""
 
 import stat
-from pathlib import Path
 
 import pytest
 
@@ -168,37 +167,57 @@ def test_the_local_remote_is_made(project, configure):
     assert project.dvc_remote.is_dir()
 
 
-@pytest.mark.parametrize("url", ["remote", "./remote", "../remote", "~/remote", "gs://bucket"])
+@pytest.mark.parametrize("url", ["remote", "./remote", "../remote", "~/remote", "gs://bucket", "file:///srv/dvc"])
 def test_a_relative_folder_is_refused(project, url):
     """A relative DVC_REMOTE_URL is a UserError of one line that says what is expected."""
     with pytest.raises(UserError, match="absolute") as caught:
-        remote.folder_to_mount({"DVC_REMOTE_URL": url}, project)
+        remote.check({"DVC_REMOTE_URL": url}, project)
     assert url in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", [None, "", "s3://bucket/x", "{clone}/.local/elsewhere", "{clone}"])
-def test_what_the_runner_sees_is_not_mounted(project, url):
+def test_what_the_runner_sees_needs_no_mount(project, url):
     """No remote, one on a server and one in the clone need no mount."""
-    environ = {} if url is None else {"DVC_REMOTE_URL": url.format(clone=project.root)}
-    assert remote.folder_to_mount(environ, project) is None
+    remote.check({} if url is None else {"DVC_REMOTE_URL": url.format(clone=project.root)}, project)
 
 
-def test_a_folder_outside_the_clone_is_mounted_once(project, tmp_path_factory):
-    """An absolute folder outside the clone, a neighbour with a similar name included, is to be mounted until it is."""
+def test_a_folder_outside_the_clone_must_be_mounted(project, tmp_path_factory):
+    """An absolute folder outside the clone, a neighbour with a similar name included, is used if the runner has it."""
     for folder in (tmp_path_factory.mktemp("store"), project.root.with_name(f"{project.root.name}-store")):
         environ = {"DVC_REMOTE_URL": str(folder)}
-        assert remote.folder_to_mount(environ, project) == folder
-        assert remote.folder_to_mount(environ | {"RUNNER_MOUNT": str(folder)}, project) is None
+        with pytest.raises(UserError, match="which is not here; expected a folder that exists: make it"):
+            remote.check(environ, project)
+        remote.check(environ | {"RUNNER_MOUNT": f"{folder}/"}, project)
 
 
-def test_a_folder_written_as_an_address_is_not_lost(project):
-    """file:///srv/dvc, a folder to DVC, is mounted or refused: what DVC put there would end with the runner."""
-    try:
-        assert remote.folder_to_mount({"DVC_REMOTE_URL": "file:///srv/dvc"}, project) == Path("/srv/dvc")
-    except UserError as error:
-        assert "DVC_REMOTE_URL" in str(error)
-
-
-def test_a_path_out_of_the_clone_by_dots_is_mounted(project):
+def test_a_path_out_of_the_clone_by_dots_lies_outside(project):
     """A path that only begins in the clone lies outside it."""
-    assert remote.folder_to_mount({"DVC_REMOTE_URL": f"{project.root}/../store"}, project) is not None
+    with pytest.raises(UserError, match="which is not here"):
+        remote.check({"DVC_REMOTE_URL": f"{project.root}/../store"}, project)
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("password = sekrit", "password"),
+        ("    secret_access_key = sekrit", "secret_access_key"),
+        ("token=sekrit", "token"),
+        ("connection_string = sekrit", "connection_string"),
+        ("url = https://me:sekrit@host/x", "a password in an address"),
+    ],
+)
+def test_a_secret_in_the_committed_config_is_refused(project, line, what):
+    """.dvc/config is in git, and in the patch that a version has: a secret there is named, and not shown."""
+    path = project.root / ".dvc" / "config"
+    path.write_text(f"{path.read_text()}['remote \"x\"']\n{line}\n")
+    with pytest.raises(UserError, match=f".dvc/config holds {what}, .*'dvc remote modify --local'") as caught:
+        remote.check({}, project)
+    assert "sekrit" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "DVC_REMOTE_URL"])
+def test_an_address_with_a_password_is_refused(project, name):
+    """It would be printed, and kept in a file."""
+    with pytest.raises(UserError, match=f"{name} holds a user or a password") as caught:
+        remote.check({name: "https://me:sekrit@host/x"}, project)
+    assert "sekrit" not in str(caught.value)

@@ -3,6 +3,7 @@
 import itertools
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -136,8 +137,8 @@ def test_a_variable_that_nothing_reads_is_refused(load):
 @pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
 def test_a_value_arrives_as_it_is_written(load, written, value, end):
     """#, quotes, $, spaces and backslashes in a value survive, whatever the line ends are."""
-    settled = load(f"# mine{end}STAGE_CPUS=2{end}MLFLOW_TRACKING_PASSWORD={written}{end}")
-    assert settled["MLFLOW_TRACKING_PASSWORD"] == value
+    settled = load(f"# mine{end}STAGE_CPUS=2{end}AWS_SECRET_ACCESS_KEY={written}{end}")
+    assert settled["AWS_SECRET_ACCESS_KEY"] == value
     assert settled["STAGE_CPUS"] == "2"
 
 
@@ -221,6 +222,25 @@ def test_nothing_set_is_local(load):
     assert settings.is_local(settled)
     assert settled["MLFLOW_NETWORK"] == "pipeline-0123456789ab"
     assert "DVC_REMOTE_URL" not in settled and "AWS_ACCESS_KEY_ID" not in settled
+
+
+def test_the_local_server_has_a_password(load, project, monkeypatch):
+    """It is made once, and is nobody's else: a password for another server is not given to it."""
+    monkeypatch.setenv("HOST_USER", "ann")
+    settled = load(dotenv({"MLFLOW_TRACKING_PASSWORD": "of another server"}))
+    user, password = settings.mlflow_login(settled)
+    assert (user, len(password) >= 20) == ("ann", True)
+    assert project.mlflow_password.read_text() == password
+    assert project.mlflow_password.stat().st_mode & 0o777 == 0o600
+    assert settings.mlflow_login(load()) == (user, password)
+
+
+def test_two_commands_make_one_password(project):
+    """Of two that find none, the first one's is used by both, and nothing else is left."""
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(lambda _: settings.local_password(project), range(16)))
+    assert len(found) == 1
+    assert [path.name for path in project.local.iterdir()] == ["mlflow-password"]
 
 
 @pytest.mark.parametrize("slash", ["", "/"])

@@ -6,7 +6,7 @@ from scripts import settings
 from scripts.checks import machine
 from scripts.pipeline import images
 
-USUAL = {"MEMORY": "2g", "CPUS": "1", "PIDS": "256", "TIMEOUT": "12h"}
+USUAL = {"MEMORY": "2g", "CPUS": "1", "PIDS": "256", "TIMEOUT": "12h", "OUTPUT_SIZE": "100g", "OUTPUT_FILES": "1000"}
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import ast
 import hashlib
 import importlib
 import inspect
+import io
 import logging
 import shutil
 from importlib.metadata import version
@@ -34,6 +35,12 @@ USED = {
     "dvc.repo.index.Index.outs": (None, "which lists the outputs"),
     "dvc.output.Output.exists": (None, "which says whether an output is there"),
     "dvc.output.Output.remove": (["self"], "which deletes an output"),
+    "dvc.render.match.match_defs_renderers": (
+        ["data", "out", "templates_dir"],
+        "which says how the plots are drawn",
+    ),
+    "dvc.repo.plots.Plots.show": (["self"], "which reads the plots"),
+    "dvc.repo.plots.Plots.templates_dir": (None, "where a project's own templates are"),
     "dvc.repo.reproduce.get_active_graph": (["graph"], "which leaves frozen stages out"),
     "dvc.repo.reproduce.plan_repro": (["graph", "stages"], "which puts stages in order"),
     "dvc.stage.Stage": (None, "which its stages are"),
@@ -43,6 +50,9 @@ USED = {
     "dvc.stage.Stage.reproduce": (["self"], "which restores or runs a stage"),
     "dvc.stage.Stage.dump": (["self", "update_pipeline"], "which writes a stage's entry of dvc.lock"),
     "dvc.dvcfile.ProjectFile.dump": (["update_pipeline"], "which is told to leave dvc.yaml alone"),
+    "dvc.stage.cache.StageCache.transfer": (None, "which copies the run-cache"),
+    "dvc.stage.cache._get_cache_hash": (["cache", "key"], "which names an entry of the run-cache"),
+    "dvc.stage.cache.RunCacheNotSupported": (None, "which says that a remote has no run-cache"),
     "dvc.stage.exceptions.StageCmdFailedError": (["cmd", "status"], "which is a stage's failure"),
     "dvc.stage.run.cmd_run": (["stage"], "which the project runs stages through"),
     "dvc.stage.run.prepare_kwargs": (["stage"], "which says where and with what variables a command runs"),
@@ -181,13 +191,13 @@ def reproduce(monkeypatch):
     """Return a function that reproduces one stage; it returns the result and what was called."""
     original = found("dvc.stage.run.cmd_run")
 
-    def call(project, name, run_command=lambda by_dvc: by_dvc()):
+    def call(project, name, run_commands=None):
         monkeypatch.setattr("dvc.stage.run.cmd_run", original)  # it is replaced for good: see `reproduce`
         heard = []
 
         def hook(by_dvc):
             heard.append("runs")
-            run_command(by_dvc)
+            run_commands(by_dvc) if run_commands else by_dvc(dvc_adapter.command_of(stage))
 
         with dvc_adapter.repository(project.root) as repo:
             stage = dvc_adapter.plan(repo, [name]).stages[name]
@@ -204,7 +214,7 @@ def test_a_stage_is_run_by_dvc_when_the_hook_lets_it(pipeline, reproduce):
 
     def look(by_dvc):
         locked.append(project.dvc_lock.exists())
-        by_dvc()
+        by_dvc(["true", "echo a > a.out"])
 
     assert reproduce(project, "a", look) == (True, ["runs", "kept"])
     assert locked == [False]
@@ -395,6 +405,91 @@ def test_what_is_pushed_can_be_pulled(ran, reproduce):
         assert dvc_adapter.pull(repo) > 0
         assert dvc_adapter.cached_commands(repo) == {("true", "echo a > a.out"), ("true", "echo b > b.out")}
     assert Path("b.out").read_text() == "b\n"
+
+
+class Bucket:
+    """A remote whose objects may have any name, and that is its own file system."""
+
+    protocol, path = "s3", "bucket/data"
+
+    def __init__(self, objects):
+        self.fs, self._objects = self, {f"{self.path}/{name}": data for name, data in objects.items()}
+
+    def join(self, *parts):
+        return "/".join(parts)
+
+    def exists(self, path):
+        return any(name.startswith(path) for name in self._objects)
+
+    def find(self, path):
+        return [name for name in self._objects if name.startswith(path)]
+
+    def open(self, path, mode):
+        return io.BytesIO(self._objects[path])
+
+
+@pytest.fixture
+def entry(ran):
+    """Return the name and the content of an entry of the run-cache, which is no longer in the cache."""
+    path = sorted((ran.cache / "runs").glob("*/*/*"))[0]
+    found = str(path.relative_to(ran.cache)), path.read_bytes()
+    shutil.rmtree(ran.cache / "runs")
+    return found
+
+
+def received(project, objects):
+    """Return the files below the project's cache after a pull of the run-cache of a bucket, and all others."""
+    before = {path for path in project.root.parent.rglob("*") if path.is_file()}
+    with dvc_adapter.repository(project.root) as repo:
+        dvc_adapter._receive(Bucket(objects), repo.cache.legacy)
+    after = {path for path in project.root.parent.rglob("*") if path.is_file()} - before
+    return sorted(str(path.relative_to(project.cache)) for path in after if ".dvc/tmp" not in str(path))
+
+
+def test_an_entry_of_the_run_cache_is_fetched(ran, entry):
+    """An entry that is what its name says arrives under that name."""
+    name, data = entry
+    assert received(ran, {name: data}) == [name]
+    assert (ran.cache / name).read_bytes() == data
+
+
+SHA = "0" * 64
+BAD_NAMES = [
+    "runs/../../../stages/base/x.py", "runs/../../x", "runs/00/../../../../x", f"runs/00/{SHA}/../../../../x",
+    f"runs/01/{SHA}/{SHA}", f"runs/00/{SHA}/{SHA}/x", f"runs/00/{SHA}/x", f"runs/00/{SHA}", "runs/x",
+    "runs//etc/passwd",
+    f"runs/00/{SHA}/{SHA}\n", f"runs/00/{SHA.replace('0', 'Ａ')}/{SHA}", f"runs/00/{SHA}/{'A' * 64}", "runs/\x1b[2J",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_an_object_that_is_no_entry_stays_in_the_bucket(ran, entry, name, caplog):
+    """A bucket's writer can name any file; none but the run-cache's own is written, and a line says so."""
+    assert received(ran, {name: entry[1]}) == []
+    assert "is no entry of the run-cache: it is left there" in caplog.text and "\x1b" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data.replace(b"a.out", b"scripts/__main__.py"),
+        lambda data: data.replace(b"a.out", b"../../.ssh/authorized_keys"),
+        lambda data: data.replace(b"echo", b"curl"),
+        lambda data: data.replace(b"md5: ", b"md5: 0"),
+        lambda data: b"",
+        lambda data: b"[" * 100_000,
+        lambda data: b"cmd: &a [x]\nb: *a\n",
+        lambda data: b"cmd: " + b"x" * 2_000_000,
+        lambda data: b"\xff\x00",
+        lambda data: b"- cmd",
+        lambda data: b"cmd: x\nouts: 3\n",
+        lambda data: b"outs:\n- [x]\n",
+    ],
+)
+def test_an_entry_that_is_not_what_its_name_says_stays_there(ran, entry, change):
+    """An entry says what is checked out where: one that was edited names no output, of no stage."""
+    name, data = entry
+    assert received(ran, {name: change(data)}) == []
 
 
 def test_what_was_never_pushed_is_left_out_of_a_pull(ran):

@@ -20,14 +20,14 @@ STAGE = Stage(
 )
 COMMAND = """\
 timeout --foreground --kill-after 10 "$MY_STAGE_TIMEOUT" \\
-  docker run --rm --init --pull never \\
+  docker run --rm --init --pull never --log-driver none \\
   --label "pipeline.clone=$CLONE" --label pipeline.stage=my-stage \\
   --user "$STAGE_USER" --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \\
   --memory "$MY_STAGE_MEMORY" --cpus "$MY_STAGE_CPUS" --pids-limit "$MY_STAGE_PIDS" --network "$MLFLOW_NETWORK" \\
   --env TOKEN \\
   --env HTTP_PROXY --env HTTPS_PROXY --env NO_PROXY --env http_proxy --env https_proxy --env no_proxy \\
   --mount "type=bind,src=$PWD/data/in/my r.csv,dst=/work/data/in/my r.csv,readonly" \\
-  --mount "type=bind,src=$PWD/data/a,dst=/work/data/a" \\
+  --mount "type=bind,src=$PWD/.local/work/my-stage/data/a,dst=/work/data/a" \\
   stages/my-stage:1 \\
   --raw 'data/in/my r.csv' \\
   --out data/a/x.csv \\
@@ -51,6 +51,17 @@ def pipeline(*stages):
 def test_the_command_is_this_text():
     """DVC compares commands as text: any other text than this makes every stage of every clone run again."""
     assert STAGE.command() == COMMAND
+    assert STAGE.commands() == [
+        "rm -rf .local/work/my-stage && mkdir -p .local/work/my-stage/data/a",
+        COMMAND,
+        "python -m scripts.pipeline.takeover my-stage data/a/x.csv data/a/deep/m.json",
+    ]
+
+
+def test_an_input_in_the_output_folder_has_a_place_to_be_mounted_at():
+    """Docker would make the folders around it as root, which a person could not delete."""
+    reads = Stage("a", "stages/a:1", {"i": "data/deep/in.csv"}, {"out": "data/out.csv"})
+    assert reads.commands()[0] == "rm -rf .local/work/a && mkdir -p .local/work/a/data .local/work/a/data/deep"
 
 
 def test_the_command_is_what_the_shell_makes_of_it(docker, monkeypatch, tmp_path):
@@ -98,10 +109,18 @@ def test_the_time_limit_stops_a_client_that_ends_and_kills_one_that_does_not():
 # --- files
 
 
+@pytest.mark.parametrize("folder", [".git", ".github", ".dvc", ".local", "scripts", "stages"])
+def test_no_stage_writes_where_code_is_run_from(folder):
+    """An output among the machinery, the stages or git's own files is refused before anything runs."""
+    with pytest.raises(UserError, match=rf"writes to {folder}/x; expected another folder than {folder}: rename it"):
+        stage("a", writes=f"{folder}/x").check()
+
+
 def test_the_output_folder_is_the_one_that_holds_all_outputs():
     """Outputs in several folders lie below one, which is what is mounted."""
     assert STAGE.folder == "data/a"
-    assert STAGE.mounts == [Mount("data/in/my r.csv", "data/in/my r.csv", True), Mount("data/a", "data/a", False)]
+    own = Mount(".local/work/my-stage/data/a", "data/a", False)
+    assert STAGE.mounts == [Mount("data/in/my r.csv", "data/in/my r.csv", True), own]
 
 
 @pytest.mark.parametrize(

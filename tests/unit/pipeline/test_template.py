@@ -192,8 +192,8 @@ def test_the_pipeline_is_what_the_text_says(text):
     assert [stage.name for stage in found.stages.values()] == list(found.stages)
     assert [model.name for model in found.models] == list(read["artifacts"]) == ["a-model"]
     assert found.plots == read["plots"] and found.params == PARAMS
-    assert {name: [stage.command()] for name, stage in found.stages.items()} == {
-        name: block["cmd"][1:] for name, block in read["stages"].items()
+    assert {name: stage.commands() for name, stage in found.stages.items()} == {
+        name: block["cmd"] for name, block in read["stages"].items()
     }
 
 
@@ -214,8 +214,9 @@ def test_an_output_is_written_once_and_appears_three_times(kind, key):
     stage = pipeline([f'stage("one", {kind}={{"result": "data/a/x.csv"}})'])["one"]
     assert stage[key] == ["data/a/x.csv"]
     assert values(stage, "--result") == ["data/a/x.csv"]
-    assert values(stage, "--mount") == ["type=bind,src=$PWD/data/a,dst=/work/data/a"]
-    assert stage["cmd"][0] == "mkdir -p data/a", "the folder must be there before docker mounts it"
+    assert values(stage, "--mount") == ["type=bind,src=$PWD/.local/work/one/data/a,dst=/work/data/a"]
+    assert stage["cmd"][0] == "rm -rf .local/work/one && mkdir -p .local/work/one/data/a", "docker mounts no folder"
+    assert stage["cmd"][2] == "python -m scripts.pipeline.takeover one data/a/x.csv"
 
 
 def test_a_stage_without_parameters_has_none():
@@ -268,7 +269,8 @@ def test_a_path_with_a_space_is_one_argument():
     stage = pipeline([block])["one"]
     assert values(stage, "--raw") == ["data/in/my r.csv"]
     assert values(stage, "--out") == ["data/my a/x.csv"]
-    assert shlex.split(stage["cmd"][0]) == ["mkdir", "-p", "data/my a"]
+    assert shlex.split(stage["cmd"][0])[-3:] == ["mkdir", "-p", ".local/work/one/data/my a"]
+    assert shlex.split(stage["cmd"][2])[-1] == "data/my a/x.csv"
 
 
 @pytest.mark.parametrize(
@@ -608,6 +610,15 @@ def test_a_params_file_with_sections_is_read_as_it_stands(tmp_path):
     (tmp_path / "params.yaml").write_text("one: {number: 3, share: 0.5, nothing: null, yes_or_no: false, word: a b}\n")
     section = {"number": 3, "share": 0.5, "nothing": None, "yes_or_no": False, "word": "a b"}
     assert params.read_params(tmp_path / "params.yaml") == {"one": section}
+
+
+@pytest.mark.parametrize("key", ["a;b", "$(x)", "a b", "-x", "", "a.b", "ü", "x\ny", "`x`"])
+def test_a_key_that_is_no_name_is_refused(tmp_path, key):
+    """A key of params.yaml becomes an argument of a shell command, however deep it lies."""
+    for section in ({key: 1}, {"inner": {key: 1}}):
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump({"one": section}))
+        with pytest.raises(UserError, match=r"params\.yaml: one.* has the key .*; expected a name of letters, digits"):
+            params.read_params(tmp_path / "params.yaml")
 
 
 # --- DVC ------------------------------------------------------------------------------------------------------------

@@ -49,14 +49,16 @@ def test_half_a_dvc_yaml_stops_nothing(project, sixteenths):
 
 def test_folders_that_were_worked_in_are_deleted(project, capsys):
     """What containers that started early, measurements and publishing worked on is deleted, whatever its modes."""
-    folders = [project.prestart / "fit", project.score / "work", project.publish]
+    folders = [project.prestart / "fit", project.work / "fit", project.score / "work", project.publish]
     for folder in folders:
         (folder / "inner").mkdir(parents=True)
         (folder / "inner" / "file").touch()
         (folder / "inner").chmod(0)
     unfinished.remove_work_folders(project)
-    assert [path for path in (project.prestart, project.score, project.publish) if path.exists()] == []
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert [path for path in folders if path.exists()] == []
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    unfinished.remove_work_folders(project)
+    assert capsys.readouterr().out == ""
 
 
 def test_a_link_in_such_a_folder_leads_nowhere(project):

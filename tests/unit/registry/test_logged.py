@@ -172,6 +172,7 @@ ALIASES = "a: &a {x: 1}\n" + "".join(
         ("m.toml", "a = ", "is no TOML"),
         ("m.json", "[" * 100_000, "is no JSON (too deep)"),
         ("m.json", DEEP, "20 levels; expected no more"),
+        ("m.yaml", "[" * 100_000, "is no YAML (too deep)"),
         ("m.yaml", "a: &a {b: *a}", "20 levels; expected no more"),
         ("m.yaml", ALIASES, "more than 1000 numbers"),
         ("m.json", json.dumps({str(n): n for n in range(1001)}), "more than 1000 numbers"),

@@ -105,7 +105,14 @@ def made(empty_repository, tmp_path_factory):
 def project(made, tmp_path, monkeypatch, docker):
     """A copy of that project, and limits for its stages."""
     shutil.copytree(made / "project", tmp_path / "project", symlinks=True)
-    for name, value in (("MEMORY", "1g"), ("CPUS", "1"), ("PIDS", "99"), ("TIMEOUT", "60")):
+    for name, value in (
+        ("MEMORY", "1g"),
+        ("CPUS", "1"),
+        ("PIDS", "99"),
+        ("TIMEOUT", "60"),
+        ("OUTPUT_SIZE", "0"),
+        ("OUTPUT_FILES", "0"),
+    ):
         monkeypatch.setenv(f"STAGE_{name}", value)
     for name in ("PARTS", "MODEL", "SCORE", "LIVE"):
         monkeypatch.setenv(name, "")
@@ -123,6 +130,16 @@ def record(made, tmp_path):
 def registered(made, tmp_path):
     """The model's file as the registry gives it."""
     return Path(shutil.copy(made / "registered.bin", tmp_path))
+
+
+def own(project, record):
+    """Let the record be one that this clone has published."""
+    project.made.mkdir(parents=True, exist_ok=True)
+    (project.made / record.seal).touch()
+
+
+def trusted(patch):
+    """Agree to run a patch."""
 
 
 def write(root, path, text):
@@ -148,7 +165,7 @@ def cached(project, path):
 def reproduce(project, record, registered, metrics=METRICS, **tags):
     """Return the lines of making the version again, without images."""
     one = version(project, registered, **tags)
-    with reproduction.worktree(one, record, project) as tree:
+    with reproduction.worktree(one, record, project, agree=trusted) as tree:
         reproduction.give_inputs(tree, record.lock, project)
         printed = reproduction.run_stages(tree, record.lock, project)
         return comparison.compare(one, record, metrics, registered, tree, printed, project)
@@ -177,12 +194,61 @@ def test_made_again(project, record, registered):
     assert not (project.local / "reproduce").exists()
 
 
+# --- whose record it is
+
+
+def test_a_patch_of_somebody_else_is_shown_before_it_is_applied(project, record, registered):
+    """A record that this clone has not written is a stranger's: nothing of it is run unless a person agrees."""
+    shown = []
+
+    def refuse(patch):
+        shown.append(patch)
+        raise UserError("no")
+
+    with (
+        pytest.raises(UserError, match=r"^no$"),
+        reproduction.worktree(version(project, registered), record, project, agree=refuse),
+    ):
+        pass
+    assert shown == [record.patch] and not (project.local / "reproduce" / "version-3").exists()
+
+
+def test_a_record_of_this_clone_is_run_without_a_question(project, record, registered):
+    """What this clone published itself is known by its digest, whatever has been edited since."""
+    own(project, record)
+    with reproduction.worktree(version(project, registered), record, project, agree=pytest.fail) as tree:
+        assert (tree / "stages/train/seed.txt").read_text() == "not committed\n"
+
+
+def test_the_seal_of_a_record_is_that_of_its_snapshot(made, record, tmp_path, monkeypatch):
+    """What is published and what comes back have one digest, and one other byte has another one."""
+    shutil.copytree(made / "project", tmp_path / "copy", symlinks=True)
+    project = Project(tmp_path / "copy")
+    monkeypatch.chdir(project.root)
+    write(project.root, "stages/train/seed.txt", "not committed\n")
+    snapshot = provenance.snapshot(Pipeline(DVC_YAML, STAGES, (MODEL,)), images.load(project.stages), project)
+    assert snapshot.seal == record.seal
+    write(record.folder, "params.yaml", "train: {seed: 2}\n")
+    assert snapshot.seal != Record(3, record.folder).seal
+
+
+def test_commands_that_are_not_the_commits_are_refused(project, record, registered):
+    """A dvc.yaml that the registry alone has is not run, even if its patch is agreed to."""
+    write(record.folder, "dvc.yaml", DVC_YAML.replace("cp ", "cp -v "))
+    with (
+        pytest.raises(UserError, match=r"has a dvc\.yaml in the registry that is neither its commit's nor what its t"),
+        reproduction.worktree(version(project, registered), record, project, agree=trusted),
+    ):
+        pass
+    assert not (project.local / "reproduce" / "version-3").exists()
+
+
 def test_what_a_killed_call_left_is_cleared(project, record, registered):
     """A worktree that a killed call left is no obstacle."""
     left = project.local / "reproduce" / "version-3"
     git(project.root, "worktree", "add", "--quiet", "--detach", str(left))
     shutil.rmtree(left)
-    with reproduction.worktree(version(project, registered), record, project) as tree:
+    with reproduction.worktree(version(project, registered), record, project, agree=trusted) as tree:
         assert (tree / "stages/train/seed.txt").read_text() == "not committed\n"
     assert "reproduce" not in git(project.root, "worktree", "list")
 
@@ -193,7 +259,7 @@ def test_hooks_and_settings_of_the_user(project, record, registered):
     (project.root / ".git/hooks/post-checkout").chmod(0o755)
     git(project.root, "config", "apply.whitespace", "error-all")
     git(project.root, "config", "color.ui", "always")
-    with reproduction.worktree(version(project, registered), record, project) as tree:
+    with reproduction.worktree(version(project, registered), record, project, agree=trusted) as tree:
         assert (tree / "stages/train/seed.txt").read_text() == "not committed\n"
         assert not (tree / "hooked").exists()
 
@@ -204,7 +270,7 @@ def test_a_commit_that_is_not_here(project, record, registered, commit):
     told = f"version 3 is of commit {commit}, which is not here; expected it: fetch it with 'git fetch'"
     with (
         pytest.raises(UserError, match=told),
-        reproduction.worktree(version(project, registered, git_commit=commit), record, project),
+        reproduction.worktree(version(project, registered, git_commit=commit), record, project, agree=trusted),
     ):
         pass
 
@@ -214,7 +280,7 @@ def test_a_patch_that_does_not_fit(project, record, registered):
     (record.folder / "uncommitted.patch").write_text("--- a/none\n+++ b/none\n@@ -1 +1 @@\n-a\n+b\n")
     with (
         pytest.raises(UserError, match=r"'git apply .*' failed: error: none: No such file"),
-        reproduction.worktree(version(project, registered), record, project),
+        reproduction.worktree(version(project, registered), record, project, agree=trusted),
     ):
         pass
     assert not (project.local / "reproduce").exists()
@@ -224,6 +290,7 @@ def test_a_stage_that_fails(project, record, registered):
     """A stage that fails is one sentence with its own words, and where the log is."""
     text = DVC_YAML.replace("mkdir -p models", r"printf 'error\072 no luck\n' >&2; exit 2")
     (record.folder / "dvc.yaml").write_text(text)
+    own(project, record)
     with pytest.raises(UserError, match="it did not run again: no luck"):
         reproduce(project, record, registered)
     assert not (project.local / "reproduce").exists()
@@ -235,7 +302,8 @@ def test_a_stage_is_told_of_no_server(project, record, registered, monkeypatch):
         monkeypatch.setenv(name, "secret")
     text = DVC_YAML.replace("mkdir -p models", "env > seen.txt; mkdir -p models")
     (record.folder / "dvc.yaml").write_text(text)
-    with reproduction.worktree(version(project, registered), record, project) as tree:
+    own(project, record)
+    with reproduction.worktree(version(project, registered), record, project, agree=trusted) as tree:
         reproduction.give_inputs(tree, record.lock, project)
         reproduction.run_stages(tree, record.lock, project)
         seen = (tree / "seen.txt").read_text()
@@ -429,7 +497,7 @@ def test_equal_to_six_decimals(tmp_path, name, one, other, alike):
 
 def test_the_recorded_images_are_what_commit_and_patch_make(project, record, registered):
     """The images of the worktree bear the recorded tags; only the model's and the base are asked for."""
-    with reproduction.worktree(version(project, registered), record, project) as tree:
+    with reproduction.worktree(version(project, registered), record, project, agree=trusted) as tree:
         wanted = reproduction.matching(tree, record, project)
     assert [*wanted] == ["base", "ingest", "split", "train", "evaluate"]
     assert wanted["train"].tag == record.images["train"]
@@ -439,7 +507,7 @@ def test_another_image(project, record, registered):
     """A stage whose image is another one than its commit and patch make is named with both tags."""
     tags = json.loads((record.folder / "images.json").read_text()) | {"split": "stages/split:0"}
     (record.folder / "images.json").write_text(json.dumps(tags))
-    with reproduction.worktree(version(project, registered), record, project) as tree:
+    with reproduction.worktree(version(project, registered), record, project, agree=trusted) as tree:
         with pytest.raises(UserError, match=r"the image of split was stages/split:0, and its commit and patch make"):
             reproduction.matching(tree, record, project)
         write(tree, "stages/base/Dockerfile", "ARG PYTHON_IMAGE=python:2\n")
@@ -455,7 +523,7 @@ def test_images_that_were_not_here_are_deleted(project, record, registered, dock
     docker.does("buildx build", f"cat > /dev/null; touch {docker.log}.built")
     of_another = f'case "$*" in *{tags["train"]}) echo "[stages/clone-other:train]" ;; *) echo "[]" ;; esac'
     docker.does("image inspect", of_another)
-    with reproduction.worktree(version(project, registered), record, project) as tree:
+    with reproduction.worktree(version(project, registered), record, project, agree=trusted) as tree:
         with reproduction.images_of(tree, record, project):
             assert sum("buildx build" in line for line in docker.asked) == 2  # train, evaluate
         removed = [line.split()[-1] for line in docker.asked if line.startswith("image rm")]

@@ -31,7 +31,14 @@ def write(project, path, text):
 @pytest.fixture
 def published(registry, project, git, docker, monkeypatch):
     """A version in the registry that was made from the project's only commit."""
-    for name, value in (("MEMORY", "1g"), ("CPUS", "1"), ("PIDS", "99"), ("TIMEOUT", "60")):
+    for name, value in (
+        ("MEMORY", "1g"),
+        ("CPUS", "1"),
+        ("PIDS", "99"),
+        ("TIMEOUT", "60"),
+        ("OUTPUT_SIZE", "0"),
+        ("OUTPUT_FILES", "0"),
+    ):
         monkeypatch.setenv(f"STAGE_{name}", value)
     monkeypatch.setenv("NOISE", "")
     write(project, ".gitignore", ".local/\n/models/\n/metrics/\n")
