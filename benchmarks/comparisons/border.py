@@ -9,14 +9,19 @@ from scripts.pipeline import takeover
 from scripts.pipeline.takeover import Limits
 from scripts.project import Project
 
-STAGE, OUTPUT = "made", "out/files"
+STAGE = "made"
 ONE, MANY, DVC = "one output is taken over", "an output of many files is taken over", "dvc add, the same files"
 LIMITS = Limits(size=100 << 30, files=2_000_000)
 
 
+def output(count: int) -> str:
+    """Return the output of so many files: each has a folder of its own, for it takes the place of what was there."""
+    return f"out/of-{count}"
+
+
 def write(project: Project, count: int) -> None:
     """Write what a stage would leave: so many files of 100 bytes."""
-    folder = project.work / STAGE / OUTPUT
+    folder = project.work / STAGE / output(count)
     folder.mkdir(parents=True)
     for number in range(count):
         (folder / f"{number}.bin").write_bytes(number.to_bytes(4, "big") * 25)
@@ -25,7 +30,7 @@ def write(project: Project, count: int) -> None:
 def taking_over(project: Project, count: int) -> Sample:
     write(project, count)
     began = time.perf_counter()
-    takeover.take_over(project, STAGE, [OUTPUT], LIMITS)
+    takeover.take_over(project, STAGE, [output(count)], LIMITS)
     return {"s": time.perf_counter() - began}
 
 
@@ -35,10 +40,10 @@ def compare(bench: Bench, record: Record) -> None:
     with clone.shell() as shell:
 
         def by_dvc() -> Sample:
-            for path in (f"{OUTPUT}.dvc", "out/.gitignore"):
+            for path in (f"{output(count)}.dvc", "out/.gitignore"):
                 Path(clone.path, path).unlink(missing_ok=True)
             clone.forget()
-            return shell.run(f"dvc add --quiet {OUTPUT}")
+            return shell.run(f"dvc add --quiet {output(count)}")
 
         sides = {ONE: lambda: taking_over(project, 1), MANY: lambda: taking_over(project, count), DVC: by_dvc}
         record.alternate(sides, bench.repetitions)
