@@ -14,6 +14,7 @@ AT_ONCE = 200
 ESCAPE = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)?")
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """What moves a cursor, breaks a line, turns the direction of a text, or cannot be printed at all."""
+PLAIN = bytes(range(ord(" "), 127))
 
 
 def harmless(line: str) -> str:
@@ -23,6 +24,9 @@ def harmless(line: str) -> str:
 
 def all_harmless(lines: Sequence[str]) -> list[str]:
     """Return each line as `harmless` does: quickly where nothing is to be done, as in most of what programs print."""
+    text = "".join(lines)
+    if text.isascii() and not text.encode().translate(None, PLAIN):
+        return list(lines)
     return [line if line.isprintable() else harmless(line) for line in lines]
 
 
@@ -76,24 +80,24 @@ class Console:
 
     def lines(self, stage: str, texts: Sequence[str]) -> None:
         """Print lines of the stage as `line` does, in one step."""
-        self._print(stage, *(f"| {text}" for text in all_harmless(texts)))
+        self._print(stage, all_harmless(texts), mark="| ")
 
     def begins(self, stage: str) -> None:
         """Count the stage as running; what it does is printed when it is known."""
         self._began[stage] = time.monotonic()
 
     def ends(self, stage: str, how: str) -> None:
-        self._print(stage, f"{how} ({time.monotonic() - self._began.pop(stage):.1f} s)")
+        self._print(stage, [f"{how} ({time.monotonic() - self._began.pop(stage):.1f} s)"])
 
     def note(self, text: str) -> None:
         """Print a line that belongs to no stage."""
         self._last = ""
-        self._show(text)
+        self._show([text])
 
     def repeat(self, stage: str, lines: Sequence[str]) -> None:
         """Print the last of a stage's `lines` once more, unless they are the last ones printed anyway."""
         if lines and self._last != stage:
-            self._print(stage, "its last lines:")
+            self._print(stage, ["its last lines:"])
             for text in list(lines)[-LAST_LINES:]:
                 self.line(stage, text)
 
@@ -107,18 +111,17 @@ class Console:
             text = f"{ended} of {stages} stages ended; running: {running or '-'}"
             self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
 
-    def _print(self, stage: str, *texts: str) -> None:
+    def _print(self, stage: str, texts: Sequence[str], mark: str = "") -> None:
         self._last = stage
-        before = f"{stage:<{self._width}} "
-        self._show(*(before + text for text in texts))
+        self._show(texts, before=f"{stage:<{self._width}} {mark}")
 
-    def _show(self, *lines: str) -> None:
-        text = "\n".join(lines)
+    def _show(self, lines: Sequence[str], before: str = "") -> None:
+        text = before + f"\n{before}".join(lines)
         print(text, file=self._log, flush=True)
         if not self._live:
             print(text, flush=True)
             return
         if len(lines) > AT_ONCE:
             left_out = f"... ({len(lines) - AT_ONCE} lines are only in {self._log.name})"
-            text = "\n".join([left_out, *lines[-AT_ONCE:]])
+            text = "\n".join([left_out, *(before + line for line in lines[-AT_ONCE:])])
         self._live.console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)

@@ -15,7 +15,7 @@ from scripts import settings
 from scripts.pipeline import build, dvc_adapter, failures, images, prestart, takeover
 from scripts.pipeline.console import Console
 from scripts.pipeline.containers import GRACE, stop_stages
-from scripts.pipeline.live_metrics import LiveMetric, parse
+from scripts.pipeline.live_metrics import MARK, LiveMetric, parse
 from scripts.pipeline.scheduler import Schedule
 from scripts.pipeline.stage import Pipeline, prefix
 from scripts.pipeline.worker import FAILED, RAN, Task, Worker
@@ -223,11 +223,11 @@ class _Run:
         self._begin_early()
 
     def _show(self, name: str, lines: Sequence[str]) -> None:
-        metrics = [parse(line) for line in lines]
-        self.console.lines(name, [str(metric) if metric else line for metric, line in zip(metrics, lines, strict=True)])
-        for metric in metrics:
-            if metric and self.listener:
-                self.listener.metric(name, metric)
+        metrics = {line: metric for line in lines if line.startswith(MARK) and (metric := parse(line))}
+        self.console.lines(name, [str(metrics.get(line, line)) for line in lines] if metrics else lines)
+        for line in lines if metrics and self.listener else ():
+            if line in metrics:
+                self.listener.metric(name, metrics[line])
 
     def _end(self, worker: Worker) -> None:
         name = worker.name

@@ -127,7 +127,9 @@ class Worker:
             return b""
 
     def _shown(self, text: bytes) -> list[str]:
-        shown = [line.rstrip("\r") for line in text.decode(errors="replace").split("\n")]
+        shown = text.decode(errors="replace").split("\n")
+        if b"\r" in text:
+            shown = [line.rstrip("\r") for line in shown]
         self.printed += shown
         return shown
 
