@@ -300,9 +300,10 @@ def _receive(remote: HashFileDB, cache: HashFileDB, force: bool = True) -> list[
     runs, received = remote.fs.join(remote.path, RUN_CACHE), []
     for source in remote.fs.find(runs) if remote.fs.exists(runs) else []:
         name = source.removeprefix(remote.path).lstrip("/")
-        match = ENTRY.fullmatch(name)
-        with remote.fs.open(source, "rb") as file:
-            data = file.read(ENTRY_BYTES + 1)
+        match, data = ENTRY.fullmatch(name), b""
+        if match:  # by another name a server may refuse to hand it out
+            with remote.fs.open(source, "rb") as file:
+                data = file.read(ENTRY_BYTES + 1)
         if not match or not _is_entry(data, match[2], match[3]):
             found = printable(name)[:200]
             logging.getLogger("dvc").warning("%s on the remote is no entry of the run-cache: it is left there", found)

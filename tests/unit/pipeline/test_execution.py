@@ -185,7 +185,7 @@ def test_a_stage_on_mlflows_network_waits_for_it_and_no_other_does(stages, run):
                 break
             time.sleep(0.1)
 
-    assert run(pipeline=pipeline, before_mlflow=wait) == ["a", "b"]
+    assert sorted(run(pipeline=pipeline, before_mlflow=wait)) == ["a", "b"]
 
 
 def test_a_stage_fails_if_what_it_waits_for_does_not_come(stages, run):
