@@ -7,14 +7,14 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import waiting
+from atomic_files import writing
 
 STAGE = os.environ.get("STAGE") or Path(sys.argv[0]).stem
 """Name of the running stage; its image sets it."""
@@ -91,8 +91,8 @@ def run[A: Args](main: Callable[[A], None], args: type[A], *, imports: Sequence[
     except BadInput as error:
         problem = str(error)
     except FileNotFoundError as error:
-        if str(error.filename).endswith(".part"):  # what `writing` was to write: our mistake, not the user's
-            raise
+        if any(name.endswith(".part") for name in Path(str(error.filename)).parts):
+            raise  # what `writing` was to write, or something in it: a mistake of the stage's, not of the user's
         problem = f"{error.filename} is not there; stages see only what they declare: add it to the inputs of "
         problem += "its block in dvc.yaml.template"
     except OSError as error:
@@ -111,21 +111,6 @@ def log_metric(*, step: int, **values: float) -> None:
     """Print the values of one step, for the run to show and to log to MLflow while the stage runs."""
     pairs = " ".join(f"{name}={float(value)}" for name, value in values.items())
     print(f"::metric {pairs} step={step}\n", end="", flush=True)  # in one piece: threads print too
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` that becomes `path` if the block ends well and is gone if it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        yield part
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def rounded(value: Any) -> Any:

@@ -1,3 +1,4 @@
+import contextlib
 import io
 import json
 import math
@@ -182,8 +183,18 @@ def write_nothing(args):
         pass
 
 
+def write_into_no_folder(args):
+    with stagekit.writing(Path("/tmp/never")) as part:
+        (part / "cake.txt").write_text("cake")
+
+
 @pytest.mark.parametrize(
-    ("main", "crash"), [(lambda args: 1 / 0, ZeroDivisionError), (write_nothing, FileNotFoundError)]
+    ("main", "crash"),
+    [
+        (lambda args: 1 / 0, ZeroDivisionError),
+        (write_nothing, FileNotFoundError),
+        (write_into_no_folder, FileNotFoundError),
+    ],
 )
 def test_a_crash_stays_a_crash(monkeypatch, main, crash):
     """What is no bad input goes through with its traceback."""
@@ -207,7 +218,14 @@ def test_a_metric_is_one_line(capsys):
 
 
 def files(folder: Path) -> dict[str, str]:
-    return {path.name: path.read_text() for path in folder.iterdir()}
+    """The files below `folder` and what they hold; a folder without files is one of its own."""
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            found[str(path.relative_to(folder))] = path.read_text()
+        elif not any(path.iterdir()):
+            found[f"{path.relative_to(folder)}/"] = ""
+    return found
 
 
 def test_writing_puts_the_file_in_place(tmp_path):
@@ -219,24 +237,107 @@ def test_writing_puts_the_file_in_place(tmp_path):
     assert files(path.parent) == {"cake.txt": "cake"}
 
 
+def bake(folder: Path, **layers: str) -> None:
+    """Makes a folder with a file for each layer, one of them deeper."""
+    (folder / "deep").mkdir(parents=True)
+    for name, text in layers.items():
+        (folder / name).write_text(text)
+    (folder / "deep" / "layer").write_text("dough")
+
+
+def test_writing_puts_a_folder_in_place(tmp_path):
+    """What is written as a folder lands under its own name with all that is in it, and nothing else stays."""
+    with stagekit.writing(tmp_path / "cake") as part:
+        bake(part, top="cherry")
+        assert not (tmp_path / "cake").exists()
+    assert files(tmp_path) == {"cake/top": "cherry", "cake/deep/layer": "dough"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An output folder, with a folder beside it that links lead to, which is never touched."""
+    bake(tmp_path / "elsewhere", kept="kept")
+    (tmp_path / "elsewhere").chmod(0o500)
+    (tmp_path / "out").mkdir()
+    yield tmp_path / "out"
+    assert files(tmp_path / "elsewhere") == {"kept": "kept", "deep/layer": "dough"}
+    assert (tmp_path / "elsewhere").stat().st_mode & 0o777 == 0o500
+
+
+def make(path: Path, kind: str) -> None:
+    """Makes something at `path` that is in the way."""
+    if kind == "file":
+        path.write_text("old")
+    elif kind == "read-only file":
+        path.write_text("old")
+        path.chmod(0o400)
+    elif kind == "link":
+        path.symlink_to("nowhere")
+    elif kind == "link to a folder":
+        path.symlink_to("../elsewhere")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "empty folder":
+        path.mkdir()
+    else:
+        bake(path, old="crumbs")
+        (path / "link").symlink_to("../../elsewhere")
+        (path / "old").chmod(0o400)
+        if kind == "sealed folder":
+            for each in (path / "deep", path):
+                each.chmod(0)
+
+
+KINDS = ["file", "read-only file", "link", "link to a folder", "pipe", "empty folder", "folder", "sealed folder"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("end", ["part", "old.part"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_a_killed_run_left_is_in_nobodys_way(folder, kind, end, fails):
+    """Whatever a killed run left beside, half written and of any mode, is deleted, and what it links to is not."""
+    make(folder / f".cake.{end}", kind)
+    with contextlib.suppress(ValueError), stagekit.writing(folder / "cake") as part:
+        assert not os.path.lexists(part)
+        part.write_text("cake")
+        if fails:
+            raise ValueError
+    assert files(folder) == ({} if fails else {"cake": "cake"})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("new", ["file", "folder"])
+def test_writing_replaces_what_was_there(folder, kind, new):
+    """A new file or folder takes the place of an old one whole: nothing of the old stays in it."""
+    make(folder / "cake", kind)
+    with stagekit.writing(folder / "cake") as part:
+        part.write_text("new") if new == "file" else bake(part, top="new")
+    assert files(folder) == ({"cake": "new"} if new == "file" else {"cake/top": "new", "cake/deep/layer": "dough"})
+
+
 @pytest.mark.parametrize("interruption", [ValueError, KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("before", [{}, {"cake.txt": "old"}])
-def test_writing_that_fails_leaves_all_as_it_was(tmp_path, interruption, before):
-    """A write that is broken off leaves no new file and an old file untouched."""
-    for name, text in before.items():
-        (tmp_path / name).write_text(text)
-    with pytest.raises(interruption), stagekit.writing(tmp_path / "cake.txt") as part:
-        part.write_text("half a c")
+@pytest.mark.parametrize("old", [None, "file", "folder"])
+@pytest.mark.parametrize("new", ["file", "folder", "sealed folder"])
+def test_writing_that_fails_leaves_all_as_it_was(folder, interruption, old, new):
+    """A write that is broken off leaves nothing new, and what was there before untouched."""
+    if old:
+        make(folder / "cake", old)
+    before = files(folder)
+    with pytest.raises(interruption), stagekit.writing(folder / "cake") as part:
+        make(part, new)
         raise interruption
-    assert files(tmp_path) == before
+    assert files(folder) == before
+    assert [path.name for path in folder.iterdir()] == (["cake"] if old else [])
 
 
-def test_writing_nothing_keeps_the_old_file(tmp_path):
-    """A block that writes nothing is an error, not an empty file in place of the old one."""
-    (tmp_path / "cake.txt").write_text("old")
-    with pytest.raises(FileNotFoundError), stagekit.writing(tmp_path / "cake.txt"):
+@pytest.mark.parametrize("old", ["file", "folder"])
+def test_writing_nothing_keeps_what_was_there(folder, old):
+    """A block that writes nothing is an error, not nothing in place of the old file or folder."""
+    make(folder / "cake", old)
+    before = files(folder)
+    with pytest.raises(FileNotFoundError), stagekit.writing(folder / "cake"):
         pass
-    assert files(tmp_path) == {"cake.txt": "old"}
+    assert files(folder) == before
 
 
 @pytest.mark.parametrize(
