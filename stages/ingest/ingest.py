@@ -1,11 +1,9 @@
 """Gets the raw data set and checks it: the bundled Iris, a URL with its SHA-256, or a file of the user's."""
 
-import io
 import ipaddress
 import os
 import signal
 import socket
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,20 +19,15 @@ from requests.adapters import HTTPAdapter
 from sklearn.datasets import load_iris
 from urllib3.util import Retry
 
+import csv_table
 from stagekit import Args, BadInput, log, run, sha256, writing
 
 CLASSES = ["setosa", "versicolor", "virginica"]
-CENTIMETRES = pa.Column(float, pa.Check.in_range(0, 100, include_min=False))
+LENGTHS = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 SCHEMA = pa.DataFrameSchema(
-    {
-        "sepal_length": CENTIMETRES,
-        "sepal_width": CENTIMETRES,
-        "petal_length": CENTIMETRES,
-        "petal_width": CENTIMETRES,
-        "species": pa.Column(str, pa.Check.isin(CLASSES)),
-    },
+    dict.fromkeys(LENGTHS, pa.Column(float, pa.Check.in_range(0, 100, include_min=False)))
+    | {"species": pa.Column(str, pa.Check.isin(CLASSES))},
     strict=True,  # no column but these
-    coerce=True,
 )
 """The columns of data/raw/iris.csv: four lengths in cm, in (0, 100], and the class; nothing missing."""
 
@@ -84,13 +77,18 @@ def in_time(what: str) -> Iterator[None]:
 
 
 def nearness(url: str) -> int:
-    """Return how near the host of `url` is: 0 a public address, 1 of a private network, 2 this machine or its link."""
+    """Return how near the host of `url` is: 0 a public address, 1 of a private network, 2 a link's, 3 this machine."""
     try:
         found = socket.getaddrinfo(urlsplit(url).hostname, None)
     except (OSError, UnicodeError):  # behind a proxy, which looks names up
         return 0
-    addresses = [ipaddress.ip_address(address[4][0].partition("%")[0]) for address in found]
-    return max(2 if each.is_loopback or each.is_link_local else int(not each.is_global) for each in addresses)
+    return max(_nearness(ipaddress.ip_address(address[4][0].partition("%")[0])) for address in found)
+
+
+def _nearness(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> int:
+    if address.is_loopback or address.is_unspecified:
+        return 3
+    return 2 if address.is_link_local else int(not address.is_global)
 
 
 def stay_outside(response: requests.Response, **_: object) -> None:
@@ -123,26 +121,32 @@ def download(url: str, path: Path) -> None:
                             "DOWNLOAD_MEGABYTES in .env"
                         )
         except requests.RequestException as error:
+            if isinstance(error, requests.ConnectionError) and nearness(url) == 3:
+                raise BadInput(
+                    f"ingest.source is {url}, which inside a container is the container itself; expected a name that "
+                    "containers reach: use this machine's name on the network, or a file below data/external/"
+                ) from None
             raise BadInput(
-                f"ingest.source {url} cannot be downloaded: {error}; expected a CSV file there: correct it or try later"
+                f"ingest.source {url} cannot be downloaded: {_why(error)}; expected a CSV file there: correct it or "
+                "try later"
             ) from None
 
 
+def _why(error: BaseException) -> str:
+    """Return what is at the bottom of an error: what lies above names the libraries that passed it on."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return str(error)
+
+
 def read_csv(path: Path, name: str) -> pd.DataFrame:
-    """Return the CSV file at `path`, called `name` in messages. Raise BadInput if it is not UTF-8 or no table."""
-    try:
-        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
-            # index_col=False: a row with a cell too many is an error, and no row gives its first cell as an index.
-            return pd.read_csv(io.StringIO(path.read_text(encoding="utf-8-sig")), index_col=False)
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{name} is not UTF-8 (byte {error.start}); expected a CSV file in UTF-8: convert it") from None
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
-        why = " ".join(str(error).split())
-        raise BadInput(f"{name} is no table: {why}; expected a header line and as many cells in each row") from None
+    """Return the CSV file at `path`, called `name` in messages. Raise BadInput if a length in it is no number."""
+    largest = setting("DOWNLOAD_MEGABYTES", 10_000, "megabytes") * MEGABYTE
+    return csv_table.read(path, name, numbers=LENGTHS, texts=["species"], largest=largest)
 
 
 def validated(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return `frame` with the types of SCHEMA. Raise BadInput that names the first wrong column and value."""
+    """Return `frame`, which has the columns of SCHEMA, in their order. Raise BadInput for the first wrong value."""
     if frame.empty:
         raise BadInput(f"{name} has no rows; expected at least one: correct the file")
     try:
@@ -155,18 +159,11 @@ def validated(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _first_fault(cases: pd.DataFrame) -> str:
-    wrong_columns = cases[cases["check"].isin(["column_in_dataframe", "column_in_schema"])]
-    if not wrong_columns.empty:
-        case = wrong_columns.iloc[0]
-        what = "is missing" if case["check"] == "column_in_dataframe" else "is not expected"
-        return f"column {case['failure_case']} {what}; expected the columns {', '.join(SCHEMA.columns)}"
-    cells = cases[cases["index"].notna()]
-    case = (cells if not cells.empty else cases).iloc[0]
+    case = cases.iloc[0]
     expected = f"one of {', '.join(CLASSES)}" if case["column"] == "species" else "a number of cm in (0, 100]"
-    row = f" in data row {int(case['index']) + 1}" if pd.notna(case["index"]) else ""
     found = case["failure_case"]
-    found = found.item() if hasattr(found, "item") else found
-    return f"column {case['column']}{row} holds {found!r}; expected {expected}"
+    found = csv_table.shown(found.item() if hasattr(found, "item") else found)
+    return f"column {case['column']} in data row {int(case['index']) + 1} holds {found}; expected {expected}"
 
 
 def check_digest(path: Path, expected: str | None, name: str) -> None:

@@ -1,3 +1,5 @@
+import random
+
 import pandas as pd
 import pytest
 from pydantic import ValidationError
@@ -64,6 +66,14 @@ def test_values_stand_as_they_were(split):
     train, test = split(IRIS)
     raw = IRIS.to_csv(index=False).splitlines()
     assert sorted(train.decode().splitlines()[1:] + test.decode().splitlines()[1:]) == sorted(raw[1:])
+
+
+def test_all_digits_of_a_number_are_kept(split):
+    """A number of 17 digits, large or small, is the same in the file that it is written to."""
+    chance = random.Random(1)
+    frame = classes(a=300, b=300).assign(x=[chance.uniform(0, 1) * 10 ** chance.randint(-9, 2) for _ in range(600)])
+    written = [line for file in split(frame) for line in file.decode().splitlines()[1:]]
+    assert sorted(written) == sorted(frame.to_csv(index=False).splitlines()[1:])
 
 
 @pytest.mark.parametrize(
