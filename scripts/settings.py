@@ -35,6 +35,10 @@ PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "12",
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+    # Large files go through the server as all others do: where it hands them on to a bucket, MLflow's client waits as
+    # long as that bucket says.
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
 }
 S3 = {
     # Some S3 servers refuse the checksums that newer versions of botocore add.
@@ -119,35 +123,82 @@ def tracking(given: Mapping[str, str]) -> dict[str, str]:
     Raise UserError for an address that cannot work, and if only some of DagsHub's settings are there, rather than
     silently use the local server.
     """
-    uri = given.get("MLFLOW_TRACKING_URI", "").rstrip("/")
-    host = _host(uri)
+    uri = given.get("MLFLOW_TRACKING_URI", "").strip().rstrip("/")
+    _check_reachable(uri)
     if given.get("DAGSHUB_TOKEN") or given.get("DAGSHUB_USER_NAME"):
         return _dagshub(given, uri)
-    if host == "dagshub.com" and "MLFLOW_TRACKING_PASSWORD" not in given:
+    if uri:
+        _check_server(uri)
+    if _host(uri) == "dagshub.com" and "MLFLOW_TRACKING_PASSWORD" not in given:
         raise UserError("MLFLOW_TRACKING_URI is DagsHub's, but DAGSHUB_USER_NAME and DAGSHUB_TOKEN are empty; set them")
     return {"MLFLOW_TRACKING_URI": uri or LOCAL_MLFLOW}
 
 
+HOST_ALONE = re.compile(r"[\w.-]+:\d+(/.*)?|[\w-]+(\.[\w-]+)+(/.*)?")
+"""An address without its http://: `mlflow:5000`, `dagshub.com/me/repo.mlflow`."""
+PAGE = re.compile(r"/*(#|\?|/(ajax-)?api/\d|/health$|/version$).*", re.DOTALL)
+"""What follows the address of an MLflow server in that of one of its pages or calls."""
+OF_DAGSHUB = re.compile(r"(/[^/]+/[^/]+?)(\.(mlflow|git|s3|dvc))?(/.*)?")
+
+
 def _host(uri: str) -> str | None:
-    """Return the host of an address. Raise UserError if it holds a secret, or if no container can reach it."""
-    try:
-        address = urlsplit(uri)
-        host = address.hostname
-    except ValueError as error:
-        raise UserError(
-            f"MLFLOW_TRACKING_URI is no address ({error}); expected https://host/path: correct it in .env"
-        ) from None
-    if "@" in address.netloc:  # never shown: somebody put a token into it
+    return urlsplit(f"//{uri}" if HOST_ALONE.fullmatch(uri) else uri).hostname
+
+
+def _check_reachable(uri: str) -> None:
+    """Raise UserError if an address holds a secret, or if no container can reach it."""
+    if "@" in uri.partition("://")[2].partition("/")[0] or "@" in uri.partition("/")[0]:  # somebody put a token into it
         raise UserError(
             "MLFLOW_TRACKING_URI holds a user or a token; expected an address alone: put them into DAGSHUB_USER_NAME "
             "and DAGSHUB_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         )
-    if host in ("localhost", "127.0.0.1", "::1"):
+    try:
+        host = _host(uri)
+        _ = urlsplit(uri).port
+    except ValueError as error:
         raise UserError(
-            f"MLFLOW_TRACKING_URI is {uri}, which inside a container is the container itself; expected a name that "
-            "containers reach: use this machine's name on the network, or leave it empty for the local server"
+            f"MLFLOW_TRACKING_URI is no address ({error}); expected https://host/path: correct it in .env"
+        ) from None
+    if host and (host in ("localhost", "0.0.0.0", "::", "::1") or re.fullmatch(r"127(\.\d+){3}", host)):
+        raise UserError(
+            f"MLFLOW_TRACKING_URI is {_shown(uri)}, which inside a container is the container itself; expected a name "
+            "that containers reach: use this machine's name on the network, or leave it empty for the local server"
         )
-    return host
+
+
+def _check_server(uri: str) -> None:
+    """Raise UserError for all that is no server's address, with the right form where that is clear."""
+    address, found = urlsplit(uri), f"MLFLOW_TRACKING_URI is {_shown(uri)!r}, which"
+    if HOST_ALONE.fullmatch(uri):
+        scheme = "https" if _host(uri) == "dagshub.com" else "http"
+        right = _server_of(f"{scheme}://{uri}")
+        raise UserError(f"{found} lacks http:// or https://; expected one of them: set {right} in .env")
+    if address.scheme not in ("http", "https"):
+        raise UserError(
+            f"{found} is no server's address; expected one like https://host/path, not a folder, a database or "
+            "Databricks: correct it in .env, or leave it empty for the local server"
+        )
+    if not re.fullmatch(r"[\w.-]+|[\da-f:]+", address.hostname or ""):
+        raise UserError(f"{found} names no host; expected one like {address.scheme}://host:5000: correct it in .env")
+    right = _server_of(uri)
+    if address.hostname == "dagshub.com" and not right.endswith(".mlflow"):
+        raise UserError(f"{found} names no repository; expected https://dagshub.com/<owner>/<repo>.mlflow: correct it")
+    if right != uri:
+        raise UserError(f"{found} is a page; expected the address of the server itself: set {right} in .env")
+
+
+def _server_of(uri: str) -> str:
+    """Return the address of the server to which that of a page belongs."""
+    server = PAGE.sub("", uri)
+    address = urlsplit(server)
+    if address.hostname == "dagshub.com" and (repository := OF_DAGSHUB.fullmatch(address.path)):
+        return f"https://dagshub.com{repository[1]}.mlflow"
+    return server
+
+
+def _shown(uri: str) -> str:
+    """Return an address without what follows its ?, where there may be a password."""
+    return uri.partition("?")[0][:200]
 
 
 def _dagshub(given: Mapping[str, str], uri: str) -> dict[str, str]:

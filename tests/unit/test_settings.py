@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
@@ -305,15 +306,106 @@ def test_an_address_with_a_token_in_it_is_refused(load, address):
     assert "MLFLOW_TRACKING_PASSWORD" in message and TOKEN not in message
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
-def test_an_address_that_no_container_can_reach_is_refused(load, host):
-    """localhost is the container itself: it is refused with what to use instead."""
-    assert "the container itself" in refusal(load, f"MLFLOW_TRACKING_URI=http://{host}:5000\n")
+@pytest.mark.parametrize("address", ["me:{}@host:5000", "{}@dagshub.com/me/repo.mlflow", "postgresql://me:{}@db/x"])
+def test_a_token_in_what_is_no_address_is_not_shown(load, address):
+    """As above, where the address is none of a server at all."""
+    message = refusal(load, f"MLFLOW_TRACKING_URI={address.format(TOKEN)}\n")
+    assert "MLFLOW_TRACKING_PASSWORD" in message and TOKEN not in message
 
 
-def test_no_address_at_all_is_refused(load):
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "127.1.2.3", "0.0.0.0"])
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_an_address_that_no_container_can_reach_is_refused(load, host, scheme):
+    """localhost is the container itself: it is refused with what to use instead; the link of `make ui` is not shown."""
+    if scheme or "[" not in host:
+        message = refusal(load, f"MLFLOW_TRACKING_URI={scheme}{host}:5000/?password={TOKEN}\n")
+        assert "the container itself" in message and TOKEN not in message
+
+
+@pytest.mark.parametrize("uri", ["http://[::1", "http://host:abc", "https://host:99999"])
+def test_no_address_at_all_is_refused(load, uri):
     """What cannot be read as an address is refused in one sentence."""
-    assert "MLFLOW_TRACKING_URI is no address" in refusal(load, "MLFLOW_TRACKING_URI=http://[::1\n")
+    assert "MLFLOW_TRACKING_URI is no address" in refusal(load, f"MLFLOW_TRACKING_URI={uri}\n")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "file:./mlruns",
+        "./mlruns",
+        "/srv/mlruns",
+        "mlruns",
+        "C:\\mlruns",
+        "sqlite:///mlflow.db",
+        f"postgresql://db/x?password={TOKEN}",
+        "databricks",
+        "databricks://profile",
+        "s3://bucket/x",
+        "http//host:5000",
+    ],
+)
+def test_what_is_no_server_is_refused(load, uri):
+    """Whatever else MLflow's client takes, a folder or a database, is refused before any stage runs."""
+    message = refusal(load, f"MLFLOW_TRACKING_URI={uri}\n")
+    assert f"MLFLOW_TRACKING_URI is {uri.partition('?')[0]!r}, which is no server's address; expected one" in message
+    assert "leave it empty for the local server" in message and TOKEN not in message
+
+
+@pytest.mark.parametrize(
+    ("uri", "right"),
+    [
+        ("mlflow:5000", "http://mlflow:5000"),
+        ("mlflow.example.com", "http://mlflow.example.com"),
+        ("mlflow.example.com:5000/prefix", "http://mlflow.example.com:5000/prefix"),
+        ("dagshub.com/me/repo.mlflow", URI),
+        ("dagshub.com/me/repo", URI),
+        ("http://host:5000/#/experiments/1", "http://host:5000"),
+        ("http://host:5000/#", "http://host:5000"),
+        (f"http://host:5000/?password={TOKEN}#/models/x", "http://host:5000"),
+        ("http://host:5000/prefix/#/models/x", "http://host:5000/prefix"),
+        ("http://host:5000/api/2.0/mlflow", "http://host:5000"),
+        ("http://host:5000/health", "http://host:5000"),
+        ("https://dagshub.com/me/repo", URI),
+        ("https://dagshub.com/me/repo.git", URI),
+        ("https://dagshub.com/me/repo/experiments", URI),
+        (f"{URI}/#/experiments/0", URI),
+    ],
+)
+def test_an_address_that_is_nearly_right_is_refused_with_the_right_one(load, uri, right):
+    """A page's address, or one without http://, is refused before any stage runs, with the address to set."""
+    message = refusal(load, f"MLFLOW_TRACKING_URI='{uri}'\n")
+    assert message.startswith("MLFLOW_TRACKING_URI is ") and message.endswith(f": set {right} in .env")
+    assert TOKEN not in message
+    assert load(dotenv({"MLFLOW_TRACKING_URI": right, "MLFLOW_TRACKING_PASSWORD": "x"}))["MLFLOW_TRACKING_URI"] == right
+
+
+@pytest.mark.parametrize("uri", ["http:/host:5000", "http:host", "http://", "https://:5000", "http://a b:5000"])
+def test_an_address_without_a_host_is_refused(load, uri):
+    """An address that names no host is refused with the form of one that does."""
+    assert re.search(
+        r"which names no host; expected one like https?://host:5000", refusal(load, f"MLFLOW_TRACKING_URI={uri}\n")
+    )
+
+
+@pytest.mark.parametrize("uri", ["https://dagshub.com", "https://dagshub.com/me"])
+def test_a_dagshub_address_without_a_repository_is_refused(load, uri):
+    """DagsHub's server is a repository's: an address that names none is refused with the form of one."""
+    assert "expected https://dagshub.com/<owner>/<repo>.mlflow" in refusal(load, f"MLFLOW_TRACKING_URI={uri}\n")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://host:5000",
+        "HTTP://Host",
+        "https://host.example.com/prefix/x.mlflow",
+        "http://[fd00::1]:5000",
+        "http://a_b",
+    ],
+)
+def test_a_servers_address_is_taken_as_it_is(load, uri):
+    """Any http(s) address of a server will do, with a port and a path or without."""
+    assert load(f"MLFLOW_TRACKING_URI={uri}/\n")["MLFLOW_TRACKING_URI"] == uri
 
 
 def test_patience_with_servers_is_in_one_place(load):
