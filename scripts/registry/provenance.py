@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,14 +91,38 @@ def uncommitted(commit: str, project: Project = PROJECT) -> bytes:
         code = [name for name in ("stages", "scripts", TEMPLATE) if (project.root / name).exists()]
         git("add", "--", *code, project=project, **aside)
         names = ("dvc.yaml", LOCK, ".env.example")
-        left_out = [f":(exclude){name}" for name in names]
-        return _git(["diff", "--cached", *WHOLE, before, "--", ".", *left_out], project, aside)
+        paths = [".", *(f":(exclude){name}" for name in names)]
+        patch = _git(["diff", "--cached", *WHOLE, before, "--", *paths], project, aside)
+        if patch:
+            _check_applies(patch, before, paths, project, aside)
+        return patch
+
+
+def _check_applies(patch: bytes, before: str, paths: Sequence[str], project: Project, aside: Mapping[str, str]) -> None:
+    """Raise UserError if the patch does not make `before` into what the index of `aside` has at `paths`.
+
+    It is kept for years, and nobody would see before then that it is of no use.
+    """
+    scratch = {**aside, "GIT_INDEX_FILE": f"{aside['GIT_INDEX_FILE']}-scratch"}
+    try:
+        git("read-tree", before, project=project, **scratch)
+        _git([*APPLY, "--cached", "-"], project, scratch, given=patch)
+        made = git("write-tree", project=project, **scratch).strip()
+        git("diff", "--cached", "--quiet", made, "--", *paths, project=project, **aside)
+    except UserError as error:
+        why = str(error).partition("failed: ")[2].partition(";")[0] or "it makes other files"
+        raise UserError(
+            f"what is not committed cannot be kept as a patch ({why}); expected one that git applies: commit your "
+            "changes, and run again"
+        ) from None
 
 
 PLAIN = (
     "-c", "core.fsmonitor=false", "-c", "core.safecrlf=false", "-c", "core.hooksPath=/dev/null",
-    "-c", "diff.suppressBlankEmpty=false", "-c", "diff.interHunkContext=0",
+    "-c", "core.autocrlf=false", "-c", "core.eol=lf", "-c", "core.symlinks=true", "-c", "core.splitIndex=false",
+    "-c", "core.attributesFile=/dev/null", "-c", "diff.suppressBlankEmpty=false", "-c", "diff.interHunkContext=0",
 )  # fmt: skip
+APPLY = ("apply", "--whitespace=nowarn", "--no-ignore-whitespace")
 WHOLE = (
     "--binary", "--full-index", "--no-color", "-U3", "--no-ext-diff", "--no-textconv", "--no-renames", "--no-relative",
     "--submodule=short", "-O/dev/null", "--src-prefix=a/", "--dst-prefix=b/",
@@ -112,13 +136,18 @@ def git(*arguments: str, project: Project = PROJECT, may_fail: bool = False, **e
 
 
 def _git(
-    arguments: list[str] | tuple[str, ...], project: Project, environ: Mapping[str, str], *, may_fail: bool = False
+    arguments: Sequence[str],
+    project: Project,
+    environ: Mapping[str, str],
+    *,
+    may_fail: bool = False,
+    given: bytes = b"",
 ) -> bytes:
     inherited = {
         name: value for name, value in os.environ.items() if name not in ("GIT_DIFF_OPTS", "GIT_EXTERNAL_DIFF")
     }
     command = ["git", "-C", str(project.root), *PLAIN, *arguments]
-    done = subprocess.run(command, env={**inherited, **environ}, capture_output=True)
+    done = subprocess.run(command, env={**inherited, **environ}, input=given, capture_output=True)
     if done.returncode and not may_fail:
         said = " ".join(done.stderr.decode("utf-8", "replace").split())
         raise UserError(

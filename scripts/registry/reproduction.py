@@ -17,7 +17,7 @@ from scripts.pipeline.containers import stop_stages
 from scripts.pipeline.dvc_adapter import md5
 from scripts.pipeline.params import read_params
 from scripts.project import PROJECT, ROOT, Project, UserError
-from scripts.registry.provenance import LOCK, NO_COMMIT, PATCH, git
+from scripts.registry.provenance import APPLY, LOCK, NO_COMMIT, PATCH, git
 from scripts.registry.recorded import FOLDER, GIVEN, Lock, Record, cache_path, files, last
 from scripts.registry.records import COMMIT, Version
 
@@ -52,7 +52,7 @@ def worktree(
         git("worktree", "add", "--quiet", "--detach", str(tree), commit, project=project)
         committed = _text(tree / "dvc.yaml")
         if record.patch:
-            git("apply", "--whitespace=nowarn", str(record.folder / PATCH), project=Project(tree))
+            git(*APPLY, str(record.folder / PATCH), project=Project(tree))
         for name in ("dvc.yaml", "params.yaml"):
             (tree / name).unlink(missing_ok=True)  # it may be a link to elsewhere
             shutil.copy(record.folder / name, tree / name)

@@ -30,6 +30,7 @@ def committed(project, git):
     write(project, "stages/base/Dockerfile", "FROM scratch\n")
     write(project, "stages/train/train.py", CODE)
     write(project, "stages/train/old.py", CODE.upper())
+    (project.root / "stages/train/dos.bat").write_bytes(b"a\r\nb\r\n")
     (project.root / "stages/train/data.bin").write_bytes(bytes(range(256)))
     write(project, "docs/notes.txt", "a\n\nb\n")
     git("add", "--all")
@@ -56,6 +57,9 @@ def change(project):
     (project.root / "stages/fit/fit.sh").chmod(0o755)
     (project.root / "stages/fit/latin \u00e9\udcff.txt").write_bytes(b"\xff\xfe\n")
     (project.root / "stages/fit/link").symlink_to("fit.sh")
+    (project.root / "stages/fit/dos.py").write_bytes(b"a\r\nb\r\n")
+    (project.root / "stages/train/dos.bat").write_bytes(b"a\r\nc\r\n")
+    write(project, "stages/fit/odd attributes.py", "a \n\tb\n  \tc \n\n\n")
     write(project, "stages/fit/__pycache__/fit.pyc", "")
     write(project, "scripts/more.py", "pass\n")
     write(project, "dvc.yaml", "stages: {a: {cmd: b}}\n")
@@ -143,17 +147,59 @@ def test_a_new_template(committed, git):
         "core.quotePath=false",
         "core.whitespace=cr-at-eol,tab-in-indent",
         "apply.whitespace=error-all",
+        "apply.whitespace=fix",
         "apply.ignoreWhitespace=change",
+        "core.autocrlf=true",
+        "core.autocrlf=input",
+        "core.eol=crlf",
+        "core.symlinks=false",
+        "core.splitIndex=true",
+        "core.bigFileThreshold=1",
+        "core.abbrev=4",
+        "core.attributesFile=odd-attributes",
+        "core.excludesFile=odd-attributes",
     ],
 )
 def test_whatever_a_person_has_set(committed, git, tmp_path, setting):
     """No setting of git's spoils the patch."""
     change(committed)
-    expected = code_of(committed.root)
-    git("config", *setting.split("=", 1))
+    (tmp_path / "odd-attributes").write_text("*.py text eol=crlf\n*.txt binary\n")
+    expected, before = code_of(committed.root), {*(committed.root / ".git").iterdir()}
+    git("config", *setting.replace("odd-attributes", str(tmp_path / "odd-attributes")).split("=", 1))
     patch = provenance.uncommitted(provenance.head(committed), committed)
     git("config", "--unset", setting.split("=", 1)[0])
+    assert {*(committed.root / ".git").iterdir()} == before
     assert code_of(applied(committed, patch, tmp_path)) == expected
+
+
+BROKEN = {
+    "coloured": lambda patch: patch.replace(b"\n-", b"\n\x1b[31m-"),
+    "cut off": lambda patch: patch[: len(patch) // 2],
+    "without context": lambda patch: patch.replace(b"\n line", b"\n eline"),
+    "of other files": lambda patch: patch.replace(b"train.py", b"trai.py"),
+    "no patch": lambda patch: b"no patch",
+    "of a part": lambda patch: patch[patch.rindex(b"diff --git") :],
+}
+
+
+@pytest.mark.parametrize("spoil", BROKEN.values(), ids=list(BROKEN))
+def test_a_patch_that_does_not_make_the_code_is_said_at_once(committed, monkeypatch, spoil):
+    """A patch is applied once before it is recorded: one that git refuses, or that makes other code, is a sentence."""
+    change(committed)
+    run = provenance._git
+    monkeypatch.setattr(
+        provenance,
+        "_git",
+        lambda arguments, *rest, **options: (
+            spoil(run(arguments, *rest, **options))
+            if arguments[0] == "diff" and "--binary" in arguments
+            else run(arguments, *rest, **options)
+        ),
+    )
+    said = r"what is not committed cannot be kept as a patch \(.+\); expected .*: commit your changes, and run again$"
+    with pytest.raises(UserError, match=said) as told:
+        provenance.uncommitted(provenance.head(committed), committed)
+    assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize(("name", "value"), [("GIT_DIFF_OPTS", "-u0"), ("GIT_EXTERNAL_DIFF", "/bin/false")])

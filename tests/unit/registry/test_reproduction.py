@@ -264,6 +264,17 @@ def test_hooks_and_settings_of_the_user(project, record, registered):
         assert not (tree / "hooked").exists()
 
 
+@pytest.mark.parametrize(
+    "setting", ["core.autocrlf=true", "core.eol=crlf", "apply.whitespace=fix", "apply.ignoreWhitespace=change"]
+)
+def test_settings_of_the_user_change_no_code(project, record, registered, setting):
+    """Whatever a person has set in git, the tree has the code that ran, byte for byte."""
+    git(project.root, "config", *setting.split("="))
+    with reproduction.worktree(version(project, registered), record, project, agree=trusted) as tree:
+        assert (tree / "stages/train/seed.txt").read_bytes() == b"not committed\n"
+        assert (tree / "stages/base/Dockerfile").read_bytes() == b"ARG PYTHON_IMAGE=python:3@sha256:1\nFROM x\n"
+
+
 @pytest.mark.parametrize("commit", ["1" * 40, "none", "", "--help", "HEAD"])
 def test_a_commit_that_is_not_here(project, record, registered, commit):
     """A commit that this clone lacks, or what is none, is one sentence."""
