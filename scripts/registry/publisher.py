@@ -5,6 +5,7 @@ The run writes what happens, a line each, into a file that this process follows,
 """
 
 import json
+import logging
 import os
 import pickle
 import shutil
@@ -13,9 +14,12 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
+from itertools import batched
 from pathlib import Path
 from typing import Any, Self, TextIO
 
@@ -31,7 +35,8 @@ from scripts.registry.publish import Job, NotPublished, Publication, Published, 
 PAUSE = 0.2  # seconds between two looks at the file
 AT_ONCE = 1000  # live values logged in one call
 ENDS_WITHIN = 10  # seconds that the process has to end after it was told to
-EVENTS, JOB = "events.jsonl", "job.pickle"
+EVENTS, JOB, LOG = "events.jsonl", "job.pickle", "publish.log"
+LOGGER = logging.getLogger(__name__)
 
 
 class Publisher:
@@ -119,9 +124,7 @@ class Publisher:
         done = [Published(**answer["published"]) for answer in answers if "published" in answer]
         failed = [answer["error"] for answer in answers if "error" in answer]
         if self._process.returncode and not failed:
-            code = self._process.returncode
-            how = f"was killed (signal {-code})" if code < 0 else f"ended with exit code {code}"
-            failed = [f"the publishing process {how}; expected it to end by itself: 'make run' continues"]
+            failed = [_untimely(self._process.returncode)]
         if failed:
             if done:
                 tell("\n".join(map(sentence, done)))
@@ -147,6 +150,18 @@ class Publisher:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
+def _untimely(code: int) -> str:
+    """Return what to say of a process that ended with this code and without a word."""
+    if code < 0:
+        more = "; if it is killed again, raise RUNNER_MEMORY in .env" if code == -signal.SIGKILL else ""
+        how = f"was killed (signal {-code}); expected it to end by itself: 'make run' continues{more}"
+    else:
+        how = (
+            f"ended with exit code {code}; expected it to end by itself: 'make doctor', or report what it printed above"
+        )
+    return f"the publishing process {how}"
+
+
 def sentence(each: Published) -> str:
     """Return the line for a model that was published in a run that failed."""
     return printable(f"{each.model} version {each.version} is published: {each.stage}: {each.reason}")
@@ -167,6 +182,22 @@ def follow(path: Path) -> Iterator[list[dict[str, Any]]]:
             if any("finish" in event for event in events):
                 return
             time.sleep(PAUSE)
+
+
+class Crashed(UserError):
+    """An error in this code that nobody foresaw. The text is its place and its words, and which log has the rest."""
+
+
+def crashed(error: Exception) -> Crashed:
+    """Return the error that says where another one arose. To be called beside `LOGGER.exception`."""
+    frames = traceback.extract_tb(error.__traceback__)
+    frame = [frame for frame in frames if Path(frame.filename).is_relative_to(ROOT) or frame == frames[0]][-1]
+    place = frame.filename.removeprefix(f"{ROOT}/")
+    words = " ".join(printable(error).split())[:300]
+    return Crashed(
+        f"{type(error).__name__}: {words or 'without a word'} ({place}:{frame.lineno}), which is an error in scripts/ "
+        f"and not yours; the next run ends with it as well: report it, with .local/logs/{LOG}"
+    )
 
 
 class Process:
@@ -209,16 +240,29 @@ class Process:
         if finish is not None:
             self._give_up()
 
+    def _failure(self, step: Callable[[], object]) -> Exception | None:
+        """Take a step; return what went wrong, None if nothing did. One model's failure costs no other one."""
+        try:
+            step()
+        except (self._fault, UserError) as error:
+            return error
+        except Exception as error:
+            LOGGER.exception("publishing")
+            return crashed(error)
+        return None
+
+    def _failure_in_touch(self, step: Callable[[], object]) -> Exception | None:
+        """Take a step as `_failure` does, as soon as the server can be expected to answer."""
+        return self._failure(self._get_in_touch) or self._failure(step)
+
     def _log_live(self, stage: str, found: list[tuple[str, int, float]]) -> None:
         for publication in self._left.values():
-            if stage in publication.stages and not self._silent:
-                try:
-                    self._get_in_touch()
-                    for first in range(0, len(found), AT_ONCE):
-                        publication.log_live(found[first : first + AT_ONCE])
-                except (self._fault, UserError) as error:
-                    self._silent = True
-                    self._say({"note": f"live metrics are not logged: {error}"})
+            for some in batched(found, AT_ONCE, strict=False):
+                if stage in publication.stages and not self._silent:
+                    error = self._failure_in_touch(partial(publication.log_live, list(some)))
+                    if error:
+                        self._silent = True
+                        self._say({"note": f"live metrics are not logged: {error}"})
 
     def _upload(self) -> None:
         """Upload the models whose scorer may run by now: their files are made."""
@@ -227,31 +271,23 @@ class Process:
             if name in self._uploaded or publication.model.scorer in self._ended or not set(needs) <= self._ended:
                 continue
             self._uploaded.add(name)
-            try:
-                self._get_in_touch()
-                publication.upload()
-            except (self._fault, UserError):
-                continue  # publishing does it again, and says why it cannot
+            self._failure_in_touch(publication.upload)  # publishing does it again, and says why it cannot
 
     def _publish(self, *, everything: bool) -> None:
         for name, publication in list(self._left.items()):
             if not everything and publication.model.scorer not in self._ended:
                 continue
-            try:
-                self._get_in_touch()
-                self._say({"published": publication.publish()._asdict()})
-            except NotPublished as error:
-                self._say({"error": str(error)})
-            except (self._fault, UserError) as error:
-                self._say({"error": str(not_published(publication.model, str(error)))})
+            error = self._failure_in_touch(lambda each=publication: self._say({"published": each.publish()._asdict()}))
+            if isinstance(error, Crashed):
+                self._say({"error": f"{name} is trained, but not published: {error}"})
+            elif error:
+                said = isinstance(error, NotPublished)
+                self._say({"error": str(error if said else not_published(publication.model, str(error)))})
             del self._left[name]
 
     def _give_up(self) -> None:
         for publication in self._left.values():
-            try:
-                publication.give_up()
-            except self._fault:
-                continue  # the next run ends it
+            self._failure(publication.give_up)  # the next run ends it
 
 
 def die_with_the_run() -> None:
@@ -265,21 +301,40 @@ def die_with_the_run() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def work(folder: Path, say: Callable[[dict[str, Any]], None]) -> None:
+    """Do the job in the folder, as the events there tell of its run."""
+    process = Process(pickle.loads((folder / JOB).read_bytes()), say)
+    for events in follow(folder / EVENTS):
+        process.take(events)
+
+
 def main(folder: Path) -> None:
     Path("/proc/self/comm").write_text("publish")
     die_with_the_run()
-    job = pickle.loads((folder / JOB).read_bytes())
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
+    keep_tracebacks(Project(folder.parents[1]).logs / LOG)
 
     def say(answer: dict[str, Any]) -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
-    process = Process(job, say)
-    for events in follow(folder / EVENTS):
-        process.take(events)
-    answers.flush()
-    os._exit(0)  # the thread that waits for standard input would hold up an ordinary end
+    code = 0
+    try:
+        work(folder, say)
+    except Exception as error:
+        LOGGER.exception("publishing")
+        say({"error": f"nothing is published: {crashed(error)}"})
+        code = 1
+    os._exit(code)  # the thread that waits for standard input would hold up an ordinary end
+
+
+def keep_tracebacks(path: Path) -> None:
+    """Let LOGGER write into a file, which is there when there is something in it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, mode="w", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    LOGGER.addHandler(handler)
+    LOGGER.propagate = False
 
 
 if __name__ == "__main__":

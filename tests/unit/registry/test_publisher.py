@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -255,6 +256,41 @@ def test_a_model_that_cannot_be_published_is_said_in_a_sentence(process, calls, 
     assert answers[1]["published"]["model"] == "two"
 
 
+ODD = [KeyError("accuracy"), IndexError(), TypeError("a\nb\x1b[2J"), RuntimeError("x" * 5000), OSError(5, "odd")]
+
+
+@pytest.mark.parametrize("error", ODD, ids=[type(error).__name__ for error in ODD])
+def test_an_error_in_the_code_is_said_with_its_place(process, calls, caplog, error):
+    """What nobody foresaw is one line with its kind, its words and its place; the traceback is kept, and no repetition
+    is said to mend it. The other model is published.
+    """
+    work, answers = process
+    calls.failing["publish", "one"] = error
+    work.take([*ended(*STAGES), {"finish": True}])
+    told = answers[0]["error"]
+    kind, words = type(error).__name__, " ".join(str(error).replace("\x1b", "?").replace("\n", "?").split())[:300]
+    assert told.startswith(f"one is trained, but not published: {kind}: {words or 'without a word'} (")
+    assert re.search(
+        r"\(tests/unit/registry/test_publisher\.py:\d+\), which is an error in scripts/ and not yours", told
+    )
+    assert told.endswith("the next run ends with it as well: report it, with .local/logs/publish.log")
+    assert told.isprintable() and "'make run'" not in told
+    assert "Traceback (most recent call last)" in caplog.text and kind in caplog.text
+    assert answers[1]["published"]["model"] == "two"
+
+
+@pytest.mark.parametrize("where", ["upload", "log_live", "give_up", "end_abandoned"])
+def test_an_error_in_the_code_beside_publishing_ends_nothing(process, calls, caplog, where):
+    """Wherever such an error arises, it is kept in the log, and what else can be done is done."""
+    work, answers = process
+    calls.failing[where, "one"] = KeyError("accuracy")
+    work.take(ended("split", "fit"))
+    work.take(metrics("fit", ("loss", 0, 0.5)))
+    work.take([{"finish": False}])
+    told = [answer for answer in answers if "KeyError: 'accuracy' (tests/" in str(answer)]
+    assert len(told) == (where == "log_live") + (where == "end_abandoned") and "KeyError" in caplog.text
+
+
 def test_a_run_that_cannot_be_given_up_is_left(process, calls):
     """A server that is away at the end of a failed run is no second failure: the next run ends what is left."""
     work, answers = process
@@ -385,14 +421,28 @@ def test_a_process_that_is_killed_is_said_in_a_sentence(a_run):
             run.finish()
 
 
-def test_a_process_that_crashes_is_said_in_a_sentence(a_run, project, monkeypatch, capfd):
-    """A fault of the program is no silent end: the run fails, and says with which exit code the process did."""
+def test_a_process_that_cannot_begin_is_said_in_a_sentence(a_run, project, monkeypatch):
+    """An error before there is any model to publish is said as such: its words, its place, and where the rest is."""
     monkeypatch.setattr(publisher.pickle, "dumps", lambda job: b"no pickle")
     with a_run() as run:
         run.begin()
-        with pytest.raises(UserError, match=r"the publishing process ended with exit code 1; expected it to end by"):
+        with pytest.raises(
+            UserError, match=r"^nothing is published: UnpicklingError: .* \(scripts/registry/publisher\.py:"
+        ):
             run.finish()
-    assert "UnpicklingError" in capfd.readouterr().err and not project.publish.exists()
+    assert "UnpicklingError" in (project.logs / publisher.LOG).read_text() and not project.publish.exists()
+
+
+def test_a_process_that_says_nothing_is_said_in_a_sentence(a_run, tmp_path, monkeypatch):
+    """A process that ended by itself, badly and without a word, is an error that no repetition is said to mend."""
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nexit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(publisher.sys, "executable", str(program))
+    with a_run() as run:
+        run.begin()
+        with pytest.raises(UserError, match=r"the publishing process ended with exit code 3; expected .*'make doctor'"):
+            run.finish()
 
 
 def test_nothing_is_started_without_models(project):
