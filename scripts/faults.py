@@ -6,6 +6,7 @@ BY_STATUS = {
     401: "401: it does not accept this user name and token",
     403: "403: this user may not do that there",
     404: "404: there is no such address, or this user may not see it",
+    413: "413: it takes no call or file as large as this, or a proxy before it does not",
     429: "429: too many requests, try again later",
     507: "507: it has no room left",
 }

@@ -20,7 +20,7 @@ from scripts.registry import logged
 from scripts.registry.provenance import LOCK
 from scripts.registry.recorded import GIVEN, Lock, Record, cache_path, files, last, made_by
 from scripts.registry.records import DIGEST, Version, clean_name
-from scripts.registry.stage_files import TABLE_BYTES, Refused, read_text
+from scripts.registry.stage_files import TABLE_BYTES, Refused, is_number, read_text, yaml_value
 
 IDENTICAL, EQUAL, DIFFERS = "identical", "equal to 6 decimals", "differs"
 DECIMAL = re.compile(r"(?<![\w.])[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?(?![\w.])", re.ASCII)
@@ -185,7 +185,7 @@ def close(one: Path, other: Path) -> bool:
         texts = read_text(one, TABLE_BYTES), read_text(other, TABLE_BYTES)
     except Refused:
         return False
-    read = {".json": json.loads, ".yaml": load_yaml, ".yml": load_yaml}.get(other.suffix.lower(), _with_short_numbers)
+    read = {".json": json.loads, ".yaml": yaml_value, ".yml": yaml_value}.get(other.suffix.lower(), _with_short_numbers)
     try:
         first, second = map(read, texts)
         return same(first, second)
@@ -206,10 +206,6 @@ def same(one: Any, other: Any) -> bool:
     if is_number(one) and is_number(other):
         return rounded(_bounded(one)) == rounded(_bounded(other)) or (math.isnan(one) and math.isnan(other))
     return type(one) is type(other) and one == other
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _bounded(value: float) -> float:
@@ -253,7 +249,7 @@ def _compare_number(what: str, before: float | None, now: float | None) -> Line:
 def measured(contents: Mapping[str, logged.Content]) -> dict[str, float]:
     """Return what the stages' files hold, as a run has it: metrics, and the last value of each curve."""
     found = logged.numbers(contents)
-    return {clean_name(name): value for name, value in (_last_values(found.steps) | found.metrics).items()}
+    return _last_values(found.steps) | found.metrics
 
 
 def live(printed: Iterable[str]) -> dict[str, float]:

@@ -149,7 +149,8 @@ def judge(
     number, measured = champion
     theirs, fault = _score(measured, gate)
     if fault:
-        reason = f"not compared: production's version {number} cannot be scored: {fault}"
+        hint = "'make promote VERSION=' puts any version there"
+        reason = f"not compared: production's version {number} cannot be scored: {fault}; {hint}"
         return Verdict(STAGING, reason, score, theirs)
     return _compare(score, theirs, number, (challenger, measured), gate)
 

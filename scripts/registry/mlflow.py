@@ -1,5 +1,6 @@
 """The MLflow server as publishing sees it: its faults, and what it has of a model."""
 
+import errno
 import logging
 import os
 import resource
@@ -9,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
+import requests
+from boto3.exceptions import Boto3Error
+from botocore.exceptions import BotoCoreError, ClientError
 from mlflow import MlflowClient
 from mlflow.entities import FileInfo, Run
 from mlflow.entities.model_registry import ModelVersion
@@ -19,8 +23,9 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from scripts import bounded, faults, settings
 from scripts.registry.records import State, Unclear, Version
 
-FAULTS = (MlflowException, OSError, ImportError)
-"""What MLflow's client and requests raise; ImportError, if the server names a store that no client is installed for."""
+FAULTS = (MlflowException, OSError, ImportError, Boto3Error, BotoCoreError, ClientError)
+"""What MLflow's client and requests raise, and boto3 where the server keeps artifacts in S3; ImportError, if it names a
+store that no client is installed for."""
 
 
 class RegistryError(Exception):
@@ -58,12 +63,22 @@ def server_errors() -> Iterator[None]:
     try:
         yield
     except FAULTS as error:
+        if _is_of_this_machine(error):
+            where = error.filename or "a file of this clone"
+            raise RegistryError(f"{where} cannot be read or written: {error.strerror}") from error
         why = faults.reason(error)
         raise RegistryError(f"the MLflow server {address()} did not do what was asked ({why})") from error
     except Unclear as error:
         raise RegistryError(str(error)) from None
     except _Elsewhere as fault:
         raise fault.error from None
+
+
+def _is_of_this_machine(error: Exception) -> bool:
+    """Return whether an error is about a file here, not about the server."""
+    if not isinstance(error, OSError) or isinstance(error, requests.RequestException):
+        return False
+    return bool(error.filename) or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def not_the_servers[**P, T](function: Callable[P, T]) -> Callable[P, T]:

@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.pyfunc import add_to_model
 
+from scripts.pipeline.console import printable
 from scripts.project import UserError
 from scripts.registry.stage_files import read_value, shown
 
@@ -30,6 +31,16 @@ OWN = {"MLmodel", CODE, REQUIREMENTS, CONDA, PYTHON, FOLDER}
 def place(name: str) -> str:
     """Return the artifact that a model's file or folder of this name is."""
     return f"{FOLDER}/{DATA}/{name}" if name in OWN else f"{FOLDER}/{name}"
+
+
+def check_names(file: Path) -> None:
+    """Raise UserError if a server would get a model's file, or one of its folder, under another name or not at all."""
+    for path in [file, *(file.rglob("*") if file.is_dir() else [])]:
+        if not path.name.isprintable() or re.search(r"[#?%\\]", path.name):
+            raise UserError(
+                f"the model has the file {printable(shown(path))}, a name that no MLflow server takes; expected none "
+                "with #, ?, %, \\ or what cannot be printed: let its stage write another one"
+            )
 
 
 def read_signature(path: Path) -> ModelSignature:

@@ -29,6 +29,10 @@ LONGEST_TEXT = 60
 LARGEST = 1e100  # what lies beyond is no point: axes would overflow
 
 
+UNDRAWN = (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, AttributeError)
+"""What only matplotlib knows; no picture is worth a publication."""
+
+
 class CannotDraw(Exception):
     """Why a plot is left out, in a few words."""
 
@@ -65,8 +69,11 @@ def draw(entries: Iterable[Any], tables: Mapping[str, Table]) -> Iterator[tuple[
         try:
             if series := _series(plot, tables):
                 yield plot.name, _png(plot, series)
-        except (CannotDraw, ValueError, ArithmeticError) as error:  # the last two: what only matplotlib knows
+        except CannotDraw as error:
             print(f"not drawn: {printable(plot.name)} {printable(error)}", flush=True)
+        except UNDRAWN as error:
+            why = f"{type(error).__name__}: {printable(error)[:200]}"
+            print(f"not drawn: {printable(plot.name)} ({why})", flush=True)
 
 
 def warm_up() -> None:
@@ -80,7 +87,7 @@ def warm_up() -> None:
 
 def _plots(entries: Iterable[Any], tables: Mapping[str, Table]) -> Iterator[Plot]:
     for entry in entries:
-        named = entry if isinstance(entry, Mapping) else {entry: None}
+        named = entry if isinstance(entry, Mapping) else {str(entry): None}
         for name, look in named.items():
             look = look if isinstance(look, Mapping) else {}
             inside = [path for path in tables if PurePosixPath(path).is_relative_to(str(name)) and path != name]
@@ -106,6 +113,8 @@ def _one(plot: Plot, path: str, y: str | None, tables: Mapping[str, Table]) -> S
     if isinstance(x, Mapping):
         of_x = path if path in x else str(next(iter(x), path))
         x = x.get(of_x)
+    if not table.columns:
+        raise CannotDraw(f"shows {path}, which has no column; expected one")
     y = table.columns[-1] if y is None else y
     _check_column(path, table, y)
     if x is None:

@@ -21,6 +21,7 @@ from scripts.pipeline.stage import Model, Pipeline
 from scripts.project import Project, UserError
 from scripts.registry import logged, provenance, reader, records, scoring
 from scripts.registry.gate import Unscorable
+from scripts.registry.records import Version
 
 
 class NotPublished(UserError):
@@ -100,23 +101,28 @@ def receipt(project: Project, pipeline: Pipeline, model: Model) -> Published | N
     By plain REST calls, since MLflow takes seconds to import. Raise UserError if the server is away.
     """
     try:
-        state = reader.read(model.name)
-        if state is None or records.next_step(state):
-            return None
+        version = _version_on_disk(project, pipeline, model)
     except records.Unclear as error:
         raise not_published(model, str(error)) from None
     except (requests.RequestException, ValueError) as error:
         server = os.environ["MLFLOW_TRACKING_URI"]
         raise not_published(model, f"the MLflow server {server} did not answer ({reason(error)})") from None
+    if version is None:
+        return None
+    number, decision, why = str(version.number), version.tags["decision"], version.tags.get("reason", "")
+    score = score_of(project, model)
+    return Published(model.name, number, decision, why, model.gate.metric, score, version.stage, news=False)
+
+
+def _version_on_disk(project: Project, pipeline: Pipeline, model: Model) -> Version | None:
+    """Return the version of the model as it is on disk; None unless it has a run, and the registry is at rest."""
+    state = reader.read(model.name)
+    if state is None or records.next_step(state):
+        return None
     wanted = (sha256(project.root / model.file), digest(provenance.lock_of(pipeline, model, project)))
     for version in state.versions:
-        tags = version.tags
-        if (tags.get("model_sha256"), tags.get("dvc_lock_sha256")) == wanted:
-            number, why = str(version.number), tags.get("reason", "")
-            score = score_of(project, model)
-            return Published(
-                model.name, number, tags["decision"], why, model.gate.metric, score, version.stage, news=False
-            )
+        if (version.tags.get(records.DIGEST), version.tags.get(records.RECEIPT)) == wanted:
+            return version if reader.has_run(version) else None
     return None
 
 
@@ -166,25 +172,34 @@ class Publication:
         return self._upload(self._candidate(scored=False))
 
     def publish(self) -> Published:
-        """See to it that the model has a version, a decision, and in its run all that the stages left."""
+        """See to it that the model has in its run all that the stages left, a version, and a decision.
+
+        In this order: what a stage's file or the server has against it is told before there is a version.
+        """
         job, model = self._job, self.model
         if published := receipt(job.project, job.pipeline, model):
             return published
         candidate, lock = self._candidate(scored=True), provenance.lock_of(job.pipeline, model, job.project)
+        left, tags = self._left(lock), self._tags() | {"dvc_lock_sha256": digest(lock)}
         run_id = self._upload(candidate)
+        job.project.made.mkdir(parents=True, exist_ok=True)
+        (job.project.made / job.snapshot.seal).touch()
+        self._versions.log(run_id, left, tags)
         measured = scoring.read(job.project.root, model)
         scorer = scoring.Scorer(job.project, job.pipeline, model, job.wanted)
         outcome = self._versions.register(self.settings, candidate, run_id, measured, scorer.measure)
-        found = logged.collect(job.pipeline, model, job.project.root)
-        files = {f"pipeline/{name}": data for name, data in job.snapshot.files.items()} | {"pipeline/dvc.lock": lock}
-        found = found._replace(artifacts={**found.artifacts, **files})
-        job.project.made.mkdir(parents=True, exist_ok=True)
-        (job.project.made / job.snapshot.seal).touch()
-        self._versions.complete(self.settings, outcome, found, self._tags() | {"dvc_lock_sha256": digest(lock)})
+        self._versions.complete(self.settings, outcome, left, tags, run_id)
         score = score_of(job.project, model)
         return Published(
             model.name, outcome.version, outcome.stage, outcome.reason, model.gate.metric, score, outcome.now, news=True
         )
+
+    def _left(self, lock: bytes) -> logged.Logged:
+        """Return what the run gets of the stages, and the record of its pipeline."""
+        job = self._job
+        found = logged.collect(job.pipeline, self.model, job.project.root)
+        files = {f"pipeline/{name}": data for name, data in job.snapshot.files.items()} | {"pipeline/dvc.lock": lock}
+        return found._replace(artifacts={**found.artifacts, **files})
 
     def give_up(self) -> None:
         """Mark a run that was begun for live metrics as failed: its stage failed."""

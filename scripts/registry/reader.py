@@ -40,6 +40,15 @@ def read(model: str) -> State | None:
         raise ValueError(NOT_MLFLOWS) from None
 
 
+def has_run(version: Version) -> bool:
+    """Return True if the run of a version is there, and was not deleted. Raise as `read` does."""
+    found = _get("runs/get", run_id=version.run_id)
+    try:
+        return found is not None and found["run"]["info"].get("lifecycle_stage") != "deleted"
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError(NOT_MLFLOWS) from None
+
+
 def _pages(model: str) -> Iterator[dict[str, Any]]:
     query = {"filter": f"name='{model}'", "max_results": "1000"}
     for _ in range(bounded.PAGES):
@@ -145,7 +154,9 @@ def pick(state: State, which: str) -> Version:
     if found is None:
         numbers = ", ".join(str(version.number) for version in state.versions)
         names = "".join(f", {alias}" for alias in sorted(state.aliases))
-        raise UserError(f"there is no version {which or number}; expected one of {numbers}{names}")
+        raise UserError(
+            f"there is no version {which or number}; expected one of {numbers}{names}: 'make models' shows them"
+        )
     return found
 
 

@@ -34,7 +34,7 @@ RESERVED = re.compile(
 """The names of tags that no metric may have."""
 OLD_MODEL_FILE = "model/model.skops"
 """Where versions without the tag `model_file` have their file."""
-LONGEST_NAME, LONGEST_TAG = 250, 5000
+LONGEST_NAME, LONGEST_TAG, LONGEST_PARAM = 250, 5000, 500
 """Characters that MLflow servers from 2.7 on take."""
 
 
@@ -283,7 +283,23 @@ def _by_hand(state: State) -> Adopt | None:
 def clean_name(name: str) -> str:
     """Return the name of a parameter, metric or tag with `_` for what MLflow servers refuse."""
     parts = [re.sub(r"[^\w.\- ]", "_", part) for part in name.split("/")]
-    return "/".join("_" if part.strip(".") == "" else part for part in parts)[:LONGEST_NAME].rstrip("/")
+    clean = "/".join("_" if part.strip(".") == "" else part for part in parts)
+    return clean if len(clean) <= LONGEST_NAME else clean[:LONGEST_NAME].rstrip("./") or "_"
+
+
+def clean_names[K](names: Mapping[K, str]) -> dict[K, str]:
+    """Return each name as MLflow servers take it; of names that become the same, the later ones get a number."""
+    found: dict[K, str] = {}
+    taken: set[str] = set()
+    last: dict[str, int] = {}
+    for key, name in names.items():
+        first = clean = clean_name(name)
+        while clean in taken:
+            last[first] = last.get(first, 1) + 1
+            clean = f"{first[: LONGEST_NAME - 9]}_{last[first]}"
+        taken.add(clean)
+        found[key] = clean
+    return found
 
 
 def tag_value(text: str) -> str:

@@ -11,19 +11,20 @@ import stat
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import yaml
+from ruamel.yaml.resolver import implicit_resolvers
 
 from scripts.pipeline.console import printable
-from scripts.project import ROOT, UserError, load_strangers_yaml
+from scripts.project import QUICK_LOADER, ROOT, UserError, load_strangers_yaml
 
 MOST_BYTES = 10_000_000  # of a file that is parsed whole
 TABLE_BYTES = 100_000_000
 TABLE_ROWS, TABLE_COLUMNS = 100_000, 1_000
 MOST_FILES = 1_000  # in a folder
 DEPTH = 20
-OBJECTS = (".json", ".yaml", ".yml")
+OBJECTS = (".json", ".yaml", ".yml", ".toml")
 TABLES = (".csv", ".tsv", *OBJECTS)
 """The suffixes of plots that can hold a table."""
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*([eE][-+]?\d+)?|\.\d+([eE][-+]?\d+)?|nan|inf(inity)?)", re.ASCII | re.IGNORECASE)
@@ -117,12 +118,36 @@ def read_value(path: Path) -> Any:
     text = read_text(path)
     kind = {".json": "JSON", ".toml": "TOML"}.get(path.suffix.lower(), "YAML")
     try:
-        return {"JSON": json.loads, "TOML": tomllib.loads, "YAML": load_strangers_yaml}[kind](text)
+        return {"JSON": json.loads, "TOML": tomllib.loads, "YAML": yaml_value}[kind](text)
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         why = "too deep" if isinstance(error, RecursionError) else " ".join(printable(error).split())[:200]
         raise Refused(
             f"{shown(path)} is no {kind} ({why}); expected {kind}: correct the stage that writes it"
         ) from None
+
+
+class _YamlOfDvc(QUICK_LOADER):
+    """Finds the values that DVC finds, whose YAML is 1.2: `1e-3` and `017` are numbers, `yes` and `12:30` are texts."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+
+for _versions, _tag, _regexp, _first in implicit_resolvers:
+    if (1, 2) in _versions:
+        _YamlOfDvc.add_implicit_resolver(_tag, _regexp, _first)
+
+
+def _whole_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    text = loader.construct_scalar(node).replace("_", "")
+    return int(text, 0 if re.match(r"[-+]?0[box]", text) else 10)
+
+
+_YamlOfDvc.add_constructor("tag:yaml.org,2002:int", _whole_number)
+
+
+def yaml_value(text: str) -> Any:
+    """Return the value of a YAML text as DVC reads it. Raise as `load_strangers_yaml` does."""
+    return load_strangers_yaml(text, loader=_YamlOfDvc)
 
 
 def files_below(path: Path) -> list[Path]:
@@ -144,8 +169,18 @@ def files_below(path: Path) -> list[Path]:
     return sorted(found)
 
 
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def kind_of(value: Any) -> str:
+    """Return what a value is, as messages say it."""
+    kinds = {"NoneType": "nothing", "str": "a text", "bool": "true or false", "list": "a list", "date": "a date"}
+    return kinds.get(type(value).__name__, f"a {type(value).__name__}")
+
+
 def read_table(path: Path) -> Table:
-    """Return the table in the first list of objects of a JSON or YAML file or, by any other suffix, in a CSV file.
+    """Return the table in the first list of objects of a JSON, YAML or TOML file or, by any other suffix, a CSV file.
 
     Raise Refused if there is none, or one that is too large.
     """
@@ -179,7 +214,7 @@ def _separated(path: Path, delimiter: str) -> Table:
 
 
 def _objects(path: Path) -> Table:
-    found = next(_lists_of_objects(read_value(path), DEPTH), None)
+    found = next(_lists_of_objects(read_value(path), DEPTH, set()), None)
     if found is None:
         raise Refused(f"{shown(path)} has no list of objects; expected one, an object a row")
     found = found[: TABLE_ROWS + 1]
@@ -188,12 +223,15 @@ def _objects(path: Path) -> Table:
     return Table([str(key) for key in columns], [[_cell(row.get(key)) for key in columns] for row in found])
 
 
-def _lists_of_objects(value: Any, depth: int) -> Iterator[Sequence[Mapping[Any, Any]]]:
+def _lists_of_objects(value: Any, depth: int, seen: set[int]) -> Iterator[Sequence[Mapping[Any, Any]]]:
+    if id(value) in seen:  # by the aliases of YAML a few bytes stand for any number of values
+        return
+    seen.add(id(value))
     if isinstance(value, list) and value and all(isinstance(row, Mapping) for row in value):
         yield value
     elif isinstance(value, Mapping) and depth:
         for inner in value.values():
-            yield from _lists_of_objects(inner, depth - 1)
+            yield from _lists_of_objects(inner, depth - 1, seen)
 
 
 def _cell(value: Any) -> str:

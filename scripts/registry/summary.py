@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from scripts import mlflow_server
 from scripts.pipeline.console import printable
@@ -19,7 +20,7 @@ def lines(published: Sequence[Published]) -> list[str]:
         decision = f"{each.stage}: {each.reason}"
         found.append(f"decision  {decision if each.now == each.stage else f'{each.now} now; when it came, {decision}'}")
     if published:
-        which = f"/{published[0].model}" if len(published) == 1 else ""
+        which = f"/{quote(published[0].model)}" if len(published) == 1 else ""
         found.append(f"look at   {_link(f'models{which}')}")
     return [printable(line) for line in found]  # a registry may answer with a reason of two lines
 

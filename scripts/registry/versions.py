@@ -33,7 +33,7 @@ from scripts.registry import model_folder, records
 from scripts.registry.gate import Gate, Measurement, Unscorable
 from scripts.registry.mlflow import RegistryError, check_location, is_clash, quiet, run_of, server_errors, versions
 from scripts.registry.reconcile import AtHand, Judge, Measure, reconcile
-from scripts.registry.records import LONGEST_NAME, LONGEST_TAG, ScoredBy, Version, clean_name
+from scripts.registry.records import LONGEST_PARAM, LONGEST_TAG, ScoredBy, Version, clean_name, clean_names
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -46,7 +46,8 @@ type Point = tuple[str, int, float]
 ATTEMPTS = 10
 """How often a step is tried: one more for each call in which another machine was as fast."""
 PARAMS_AT_ONCE, TAGS_AT_ONCE, METRICS_AT_ONCE = 100, 100, 1000
-LONGEST_PARAM, LONGEST_DIGEST = 500, 36
+LONGEST_DIGEST = 36
+LARGEST_CALL = 900_000  # bytes; a little less than they take
 """What MLflow servers from 2.7 on take, in one call or as one value."""
 MODEL, LIVE_STAGE, CLONE, CHANGED = "registered_model", "live_stage", "pipeline_clone", "params_changed_since"
 """Tags of a run. The first says which model of its experiment it belongs to: two may have the same bytes."""
@@ -162,8 +163,10 @@ def upload(settings: Settings, candidate: Candidate, begun: str | None = None) -
     """See to it that a finished run holds the model; return its id. One that was begun and never finished is finished.
 
     `begun` is a run with the live metrics of the model's stage: it becomes the model's, unless that has one; then it is
-    deleted. Raise UserError if the model's signature is none, RegistryError for a fault of the server.
+    deleted. Raise UserError if the model's signature is none, or a server does not take the name of one of its files,
+    RegistryError for a fault of the server.
     """
+    model_folder.check_names(candidate.file)
     signature = model_folder.read_signature(candidate.signature) if candidate.loader and candidate.signature else None
     with _server() as client:
         return _again(lambda: _uploaded(client, settings, candidate, begun, signature))
@@ -198,13 +201,24 @@ def _uploaded(
 
 
 def _experiment(client: MlflowClient, name: str) -> Experiment:
-    """Return the experiment; create it if there is none. Raise RegistryError if it would keep artifacts on our disk."""
+    """Return the experiment; create it if there is none.
+
+    Raise RegistryError if it was deleted, or would keep artifacts on our disk.
+    """
     experiment = client.get_experiment_by_name(name) or _new_experiment(client, name)
+    if experiment is None or experiment.lifecycle_stage == "deleted":
+        which = experiment.experiment_id if experiment else "..."
+        raise RegistryError(
+            f"the experiment {name} was deleted in MLflow, which keeps its name and takes no runs for it; expected it: "
+            f"in 'make shell', call 'mlflow experiments restore --experiment-id {which}', or name another experiment "
+            "in params.yaml"
+        )
     check_location(experiment.artifact_location)
     return experiment
 
 
-def _new_experiment(client: MlflowClient, name: str) -> Experiment:
+def _new_experiment(client: MlflowClient, name: str) -> Experiment | None:
+    """Return a new experiment, or the one that another machine has just made; None if a deleted one has its name."""
     try:
         # The kind makes MLflow's pages show tables of runs rather than those for chat applications.
         made = client.create_experiment(name, tags={"mlflow.experimentKind": "custom_model_development"})
@@ -212,7 +226,7 @@ def _new_experiment(client: MlflowClient, name: str) -> Experiment:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-        return client.get_experiment_by_name(name)  # another machine was faster
+        return client.get_experiment_by_name(name)
 
 
 def _run_of_model(client: MlflowClient, settings: Settings, digest: str, experiment_id: str) -> Run | None:
@@ -232,14 +246,20 @@ def _belongs_to(run: Run, model: str) -> bool:
 
 def _living_run(client: MlflowClient, model: str, number: str, run_id: str) -> Run:
     """Return the run of a version. Raise RegistryError if somebody deleted it."""
-    run = _active_run(client, run_id)
-    if run is None:
-        mend = "restore it, or delete the version, too"
+    run = run_of(client, Version(0, "", run_id, {}))
+    if run and run.info.lifecycle_stage == "active":
+        return run
+    what = f"the run {run_id} of version {number} of {model}"
+    delete = f"delete version {number}, too, on the model's page ('make ui' says where)"
+    if run:
         raise RegistryError(
-            f"the run {run_id} of version {number} of {model} was deleted in MLflow; expected it, since it holds the "
-            f"model: {mend}"
+            f"{what} was deleted in MLflow; expected it, since it holds the model: in 'make shell', call "
+            f"'mlflow runs restore --run-id {run_id}', or {delete}"
         )
-    return run
+    raise RegistryError(
+        f"{what} was deleted in MLflow for good, and the model's file with it; expected it: {delete}, and the model "
+        "becomes a new version"
+    )
 
 
 def _active_run(client: MlflowClient, run_id: str) -> Run | None:
@@ -362,26 +382,51 @@ def _create_model(client: MlflowClient, name: str) -> None:
 # --- what exists only after the stages
 
 
-def complete(settings: Settings, outcome: Outcome, logged: "Logged", tags: Mapping[str, str]) -> None:
-    """Add to the run and the version what the stages left; the receipt, which says that all is there, comes last.
+def log(run_id: str, logged: "Logged", tags: Mapping[str, str]) -> None:
+    """Add to the run what the stages left: whatever a server refuses of it, it refuses before there is a version.
 
-    `tags` has the receipt (`dvc_lock_sha256`), the commit, and what else the run is to bear.
+    A run that another machine's took the place of gets nothing: that one has it.
     """
     with _server() as client:
-        _again(lambda: _complete(client, settings, outcome, logged, tags))
+        _again(lambda: _log(client, run_id, logged, tags))
+
+
+def _log(client: MlflowClient, run_id: str, logged: "Logged", tags: Mapping[str, str]) -> None:
+    run = _active_run(client, run_id)
+    if run is None:
+        return
+    check_location(run.info.artifact_uri)
+    _log_files(client, run_id, logged.artifacts)
+    _log_params(client, run, logged.params)
+    _log_points(client, run_id, _new_points(client, run, logged.steps))
+    _log_metrics(client, run, logged.metrics)
+    for some in batched(_clean(tags).items(), TAGS_AT_ONCE, strict=False):
+        client.log_batch(run_id, tags=[RunTag(name, value[:LONGEST_TAG]) for name, value in some])
+
+
+def complete(
+    settings: Settings, outcome: Outcome, logged: "Logged", tags: Mapping[str, str], logged_to: str = ""
+) -> None:
+    """See to it that the version's run has what the stages left; the receipt, which says that all is there, comes last.
+
+    `tags` has the receipt (`dvc_lock_sha256`), the commit, and what else the run is to bear. `logged_to` is the run
+    that `log` was called with: it has all of that.
+    """
+    with _server() as client:
+        _again(lambda: _complete(client, settings, outcome, logged, tags, logged_to))
 
 
 def _complete(
-    client: MlflowClient, settings: Settings, outcome: Outcome, logged: "Logged", tags: Mapping[str, str]
+    client: MlflowClient,
+    settings: Settings,
+    outcome: Outcome,
+    logged: "Logged",
+    tags: Mapping[str, str],
+    logged_to: str,
 ) -> None:
     run = _living_run(client, settings.model, outcome.version, outcome.run_id)
-    check_location(run.info.artifact_uri)
-    _log_files(client, outcome.run_id, logged.artifacts)
-    _log_params(client, run, logged.params)
-    _log_points(client, outcome.run_id, _new_points(client, run, logged.steps))
-    _log_metrics(client, run, logged.metrics)
-    for some in batched(_clean(tags).items(), TAGS_AT_ONCE, strict=False):
-        client.log_batch(outcome.run_id, tags=[RunTag(name, value[:LONGEST_TAG]) for name, value in some])
+    if run.info.run_id != logged_to:
+        _log(client, outcome.run_id, logged, tags)
     # The commit goes with the patch: the same model may come from other code than it did first.
     for name in (records.COMMIT, records.DIRTY, records.RECEIPT):
         if name in tags:
@@ -425,8 +470,14 @@ def _log_metrics(client: MlflowClient, run: Run, metrics: Mapping[str, float]) -
         elif not _same(known[name], value):
             last = max(point.step for point in client.get_metric_history(run.info.run_id, name))
             found.append(Metric(name, value, now, last))
-    for some in batched(found, METRICS_AT_ONCE, strict=False):
-        client.log_batch(run.info.run_id, metrics=some)
+    _log_all(client, run.info.run_id, found)
+
+
+def _log_all(client: MlflowClient, run_id: str, metrics: Sequence[Metric]) -> None:
+    longest = max((len(json.dumps(name)) for name in {metric.key for metric in metrics}), default=0)
+    at_once = min(METRICS_AT_ONCE, LARGEST_CALL // (longest + 150))  # what else there is of a metric in a call
+    for some in batched(metrics, at_once, strict=False):
+        client.log_batch(run_id, metrics=some)
 
 
 def _same(one: float, other: float) -> bool:
@@ -448,20 +499,13 @@ def _new_points(client: MlflowClient, run: Run, points: Sequence[Point]) -> list
 
 def _log_points(client: MlflowClient, run_id: str, points: Sequence[Point]) -> None:
     now = int(time.time() * 1000)
-    for some in batched(points, METRICS_AT_ONCE, strict=False):
-        client.log_batch(run_id, metrics=[Metric(clean_name(name), value, now, step) for name, step, value in some])
+    _log_all(client, run_id, [Metric(clean_name(name), value, now, step) for name, step, value in points])
 
 
 def _clean[V](values: Mapping[str, V]) -> dict[str, V]:
-    """Return the values by names that MLflow takes; of names that become the same, the later ones get a number."""
-    found: dict[str, V] = {}
-    for name, value in values.items():
-        clean, count = clean_name(name), 1
-        while clean in found:
-            count += 1
-            clean = f"{clean_name(name)[: LONGEST_NAME - 6]}_{count}"
-        found[clean] = value
-    return found
+    """Return the values by names that MLflow takes."""
+    names = clean_names({name: name for name in values})
+    return {names[name]: value for name, value in values.items()}
 
 
 def _cut(text: str) -> str:

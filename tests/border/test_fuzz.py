@@ -230,6 +230,7 @@ PARSERS = {
         UserError,
     ),
     "a table": Parser(BYTES, a_file("t.csv", read_table), UserError),
+    "a table in YAML": Parser(BYTES, a_file("t.yaml", read_table), UserError),
     "a table in JSON": Parser(BYTES, a_file("t.json", read_table), UserError),
     "a signature": Parser(BYTES, a_file("signature.json", model_folder.read_signature), UserError),
     "a plot": Parser(st.tuples(LOOKS, CELLS), drawn),

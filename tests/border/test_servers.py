@@ -10,17 +10,25 @@ from typing import Any
 
 import pytest
 import requests
+from mlflow import MlflowClient
+from mlflow.environment_variables import MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD as ENABLE_DOWNLOAD
+from mlflow.environment_variables import MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD as ENABLE_UPLOAD
+from mlflow.environment_variables import MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER as RESPECT
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from scripts import bounded
-from scripts.registry import reader
+from scripts import bounded, faults, settings
+from scripts.project import UserError
+from scripts.registry import mlflow, reader
 from scripts.registry.mlflow import RegistryError, check_location
+from scripts.registry.records import Version
 
 Respond = Callable[[http.server.BaseHTTPRequestHandler], None]
 
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Respond], str]]:
-    """Starts a server that answers each GET as it is told; returns its address, which is that of MLflow."""
+    """Starts a server that answers each call as it is told; returns its address, which is that of MLflow."""
     started = []
 
     def start(respond: Respond) -> str:
@@ -32,6 +40,12 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Respond], str]]
                     respond(self)
                 except OSError:  # the client has gone
                     self.close_connection = True
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                self.do_GET()
+
+            do_PUT = do_PATCH = do_DELETE = do_POST
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -139,6 +153,8 @@ def test_a_registry_answers(serve: Callable[[Respond], str], monkeypatch: pytest
     serve(respond)
     with pytest.raises((requests.RequestException, ValueError)):
         reader.read("iris")
+    with pytest.raises((requests.RequestException, ValueError)):
+        reader.has_run(Version(1, "None", "run", {}))
 
 
 SLOW = {
@@ -156,6 +172,72 @@ def test_a_registry_does_not_end(
     monkeypatch.setattr(bounded, "LONGEST", 2)
     with pytest.raises(requests.RequestException, match=r"timed out|more than|headers"):
         bounded.get(serve(respond), timeout=1)
+
+
+def busy(status: int, after: str) -> Respond:
+    """Answer that this server is busy, and when to come back."""
+
+    def respond(handler: http.server.BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        handler.send_header("Retry-After", after)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    return respond
+
+
+def _repository() -> ArtifactRepository:
+    return get_artifact_repository("mlflow-artifacts:/1/a/artifacts")
+
+
+CALLS: dict[str, Callable[[str], object]] = {
+    "read": lambda address: MlflowClient().get_run("a"),
+    "write": lambda address: MlflowClient().log_metric("a", "loss", 0.5),
+    "upload": lambda address: _repository().log_artifact(__file__),
+    "download": lambda address: _repository()._download_file("x", "/dev/null"),
+    "look up": lambda address: reader.look_up("iris"),
+    "fetch": lambda address: bounded.get(address, timeout=5).raise_for_status(),
+}
+AFTER = {
+    "a day": "86400",
+    "a year's end": "Fri, 31 Dec 2027 23:59:59 GMT",
+    "long ago": "Fri, 31 Dec 1999 23:59:59 GMT",
+    "negative": "-5",
+    "no number": "soon",
+    "a float": "1e9",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("status", [503, 429])
+@pytest.mark.parametrize("call", CALLS.values(), ids=list(CALLS))
+def test_a_server_says_when_to_come_back(
+    serve: Callable[[Respond], str], monkeypatch: pytest.MonkeyPatch, status: int, call: Callable[[str], object]
+) -> None:
+    """Whatever it says of when to come back, it is asked a few times within seconds, and then its status is told."""
+    for name, value in (settings.PATIENCE | {"MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0"}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")
+    for after in AFTER.values():
+        asked: list[str] = []
+        answer = busy(status, after)
+
+        def count(handler: http.server.BaseHTTPRequestHandler, answer: Respond = answer, asked: list = asked) -> None:
+            asked.append(handler.path)
+            answer(handler)
+
+        began = time.monotonic()
+        with pytest.raises((RegistryError, requests.RequestException, UserError)) as told, mlflow.server_errors():
+            call(serve(count))
+        words = told.value if not isinstance(told.value, requests.RequestException) else faults.reason(told.value)
+        assert f"{status}: " in str(words), after
+        assert time.monotonic() - began < 10 and 1 <= len(asked) <= 3, after
+
+
+def test_a_bucket_that_says_when_to_come_back_is_not_asked() -> None:
+    """Large files go through the server, too: what it hands on to a bucket would wait as long as that bucket says."""
+    given = {name for name, value in settings.PATIENCE.items() if value == "false"}
+    assert {ENABLE_UPLOAD.name, ENABLE_DOWNLOAD.name, RESPECT.name} <= given
 
 
 def test_a_password_stays_with_its_server(serve: Callable[[Respond], str]) -> None:

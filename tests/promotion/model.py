@@ -18,6 +18,14 @@ from scripts.registry.records import ScoredBy, State
 
 ROWS = 20
 METRICS = ("accuracy", "per_class.setosa.f1", "log_loss")
+TAGS = {"git_commit": "def456", "git_dirty": "false", "dvc_lock_sha256": "1" * 64, "image.train": "train:1"}
+LEFT = Logged(
+    params={"n_estimators": "100", "preprocess.seed": "3"},
+    metrics={"accuracy": 0.5},
+    steps=[("loss", step, 1 / (1 + step)) for step in range(3)],
+    artifacts={"evaluation/metrics.json": b"{}", "pipeline/dvc.lock": b"schema: '2.0'\n"},
+)
+"""What the stages left of a model, and the tags of its run; the receipt among them."""
 USUAL = ScoredBy("stages/score:1", '{"seed":1}', "a" * 64)
 
 
@@ -120,8 +128,9 @@ class Model:
         """Do all that a run of the pipeline does to publish a model."""
         versions.end_abandoned(self.settings)
         run_id = self.upload(files, self.begin())
+        self.log(run_id)
         outcome = self.register(files, run_id)
-        self.complete(outcome)
+        self.complete(outcome, run_id)
         return outcome
 
     def begin(self) -> str:
@@ -133,15 +142,11 @@ class Model:
     def upload(self, files: Files, begun: str | None = None) -> str:
         return versions.upload(self.settings, files.candidate, begun)
 
-    def complete(self, outcome: versions.Outcome, **metrics: float) -> None:
-        logged = Logged(
-            params={"n_estimators": "100", "preprocess.seed": "3"},
-            metrics={"accuracy": 0.5} | metrics,
-            steps=[("loss", step, 1 / (1 + step)) for step in range(3)],
-            artifacts={"evaluation/metrics.json": b"{}", "pipeline/dvc.lock": b"schema: '2.0'\n"},
-        )
-        tags = {"git_commit": "def456", "git_dirty": "false", "dvc_lock_sha256": "1" * 64, "image.train": "train:1"}
-        versions.complete(self.settings, outcome, logged, tags)
+    def log(self, run_id: str) -> None:
+        versions.log(run_id, LEFT, TAGS)
+
+    def complete(self, outcome: versions.Outcome, logged_to: str = "") -> None:
+        versions.complete(self.settings, outcome, LEFT, TAGS, logged_to)
 
     def state(self) -> State:
         return mlflow.read(self.client, self.name)

@@ -79,9 +79,11 @@ def whole(*published: tuple[Model, Files]) -> Publication:
             versions.end_abandoned(owner.settings)
         begun = [owner.begin() for owner, _ in published]
         runs = [owner.upload(files, run) for (owner, files), run in zip(published, begun, strict=True)]
+        for (owner, _), run in zip(published, runs, strict=True):
+            owner.log(run)
         outcomes = [owner.register(files, run) for (owner, files), run in zip(published, runs, strict=True)]
-        for (owner, _), outcome in zip(published, outcomes, strict=True):
-            owner.complete(outcome)
+        for (owner, _), run, outcome in zip(published, runs, outcomes, strict=True):
+            owner.complete(outcome, run)
 
     return publish
 

@@ -177,6 +177,7 @@ def test_confidence_needs_rows_of_both(ours, theirs, gate, stage, told):
         (28 / 30, 0.9, gate(), ["its accuracy 0.933333 against 0.9 of version 7"]),
         (0.9, 0.8, gate(min_improvement=0.25), ["not better than production", "more than 0.25 better required"]),
         (0.9, GONE, gate(), ["not compared: production's version 7 cannot be scored: its file is gone"]),
+        (0.9, GONE, gate(), ["its file is gone; 'make promote VERSION=' puts any version there"]),
         (0.9, None, gate(min_score=0.95), ["not good enough: its accuracy 0.9, at least 0.95 required"]),
         (0.9, None, gate(LOSS, min_score=0.5), ["not good enough: its log loss 0.9, at most 0.5 required"]),
         (0.9, 0.8, Gate("per_class.setosa.f1"), ["its per class setosa f1 0.9"]),

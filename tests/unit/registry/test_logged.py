@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,136 @@ def test_metrics_files_of_dvcs_kinds(tmp_path, name, text):
     assert logged.read_metrics(tmp_path / name) == {"a.b": 0.5, "n": 3.0}
 
 
+SHOWN_BY_DVC = {
+    "number.json": "0.93",
+    "number.yaml": "1e-3\n",
+    "number": ".5",
+    "whole.json": "3",
+    "list.json": "[0.1, 0.2]",
+    "lists.json": '{"a": [[1, 2], [3]], "b": {"c": [0.5], "d": 1}}',
+    "texts.json": '{"a": "0.93", "b": true, "c": null, "d": 1}',
+    "float.yaml": "a: 1e-3\nb: 1.5E3\nc: -2e+10\nd: 1.0e-3\ne: .5\nf: 1_000.5\ng: +1\n",
+    "whole.yaml": "a: 017\nb: 0o17\nc: 0x1f\nd: 0b11\ne: 1_000\nf: -3\n",
+    "no-numbers.yaml": "a: 12:30\nb: yes\nc: 190:20:30.15\nd: '1'\ne: 2026-01-01\nf: off\ng: 1\n",
+    "alias.yaml": "a: &a {x: 1}\nb: *a\nc: {<<: *a, y: 2}\n",
+    "t.toml": "a = 1e-3\nb = true\nc = 2026-01-01\n[d]\ne = 0x1f\n",
+    "table.csv": "a,b\n1,2\n",
+    "table.tsv": "a\tb\n1\t2\n",
+    "empty.yaml": "",
+}
+
+
+def test_all_numbers_that_dvc_shows_are_logged(tmp_path):
+    """Of files of all kinds the numbers are those of `dvc metrics show`, by name; a number alone has the file's."""
+    for name, text in SHOWN_BY_DVC.items():
+        write(tmp_path, name, text)
+    subprocess.run(["dvc", "init", "--no-scm", "--quiet"], cwd=tmp_path, check=True)
+    command = ["dvc", "metrics", "show", "--json", *SHOWN_BY_DVC]
+    shown = json.loads(subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout)
+
+    def numbers(value, name):
+        if isinstance(value, dict):
+            return {key: n for inner in value for key, n in numbers(value[inner], f"{name}.{inner}".strip(".")).items()}
+        return {name: value} if isinstance(value, int | float) and not isinstance(value, bool) else {}
+
+    for name, found in shown[""]["data"].items():
+        data = found.get("data")
+        expected = numbers(data, "" if isinstance(data, dict) else Path(name).stem)
+        try:
+            assert logged.read_metrics(tmp_path / name) == expected, name
+        except UserError:
+            assert expected == {}, name
+
+
+def test_what_else_dvc_shows_is_left_out_in_a_line(root, capsys):
+    """Texts and Booleans are in no run; a line says which they are, of very many the first. Lists DVC does not show."""
+    others = {"model": "a forest", "sure": True, "folds": [0.1, 0.2], "none": None, "deep": {"\x1b[2J": "x"}}
+    write(root, "metrics/m.json", json.dumps({"accuracy": 0.9} | others))
+    assert logged.collect(pipeline(), MODEL, root).metrics == {"accuracy": 0.9}
+    (line,) = capsys.readouterr().out.splitlines()
+    told = "model (a text), sure (true or false), deep.?[2J (a text) of "
+    assert line.startswith(f"not logged: {told}") and line.endswith("metrics/m.json; expected numbers")
+    write(root, "metrics/m.json", json.dumps({f"t{n}": "x" for n in range(50)}))
+    assert logged.collect(pipeline(), MODEL, root).metrics == {}
+    assert "t4 (a text) and 45 more of " in capsys.readouterr().out
+
+
+def test_a_file_of_one_number_is_a_metric_of_its_name(root):
+    """A metrics file that holds nothing but a number is the metric that its name says; beside one of that name, with
+    its folder's in front.
+    """
+    write(root, "metrics/f1.json", "0.93")
+    write(root, "metrics/accuracy.yaml", "7e-1\n")
+    metrics = {"metrics": "metrics/m.json", "f1": "metrics/f1.json", "more": "metrics/accuracy.yaml"}
+    found = logged.collect(pipeline(evaluate={"metrics": metrics}), MODEL, root).metrics
+    assert (found["f1"], found["accuracy"], found["metrics.accuracy"]) == (0.93, 0.9, 0.7)
+
+
+def test_a_folder_of_metrics(root):
+    """Of a folder that a stage lists under metrics each file counts, as DVC has it."""
+    write(root, "metrics/all/a.json", '{"f1": 0.5}')
+    write(root, "metrics/all/deep/b.yaml", "recall: 5e-1\n")
+    metrics = {"metrics": "metrics/m.json", "all": "metrics/all"}
+    found = logged.collect(pipeline(evaluate={"metrics": metrics}), MODEL, root)
+    assert (found.metrics["f1"], found.metrics["recall"]) == (0.5, 0.5)
+    assert {"evaluation/all/a.json", "evaluation/all/deep/b.yaml"} <= {*found.artifacts}
+
+
+# --- names that MLflow does not take
+
+
+def test_names_that_mlflow_refuses_are_said(root, capsys):
+    """Metrics, curves and parameters are logged by names that MLflow takes, none merged; a line says which they are."""
+    write(root, "metrics/m.json", json.dumps({"f1@0.5": 0.1, "f1:0.5": 0.2, "a%b": 0.3, "../up": 0.4, "fine": 0.5}))
+    write(root, "models/curve.csv", "step,f1?0.5,loss\n0,0.7,0.9\n")
+    section = {"lr@warmup": 0.1, "lr:warmup": 0.2, "seed": 1}
+    found = logged.collect(pipeline(train={"section": section}), MODEL, root)
+    assert found.steps == [("f1_0.5", 0, 0.7), ("loss", 0, 0.9)]
+    assert found.metrics == {"f1_0.5_2": 0.1, "f1_0.5_3": 0.2, "a_b": 0.3, "_/up": 0.4, "fine": 0.5}
+    assert (found.params["lr_warmup"], found.params["lr_warmup_2"]) == ("0.1", "0.2")
+    assert capsys.readouterr().out == (
+        "note: in MLflow lr@warmup is lr_warmup, lr:warmup is lr_warmup_2, f1?0.5 is f1_0.5, f1@0.5 is f1_0.5_2, "
+        "f1:0.5 is f1_0.5_3 and 2 more: names there have letters, digits, spaces and ._-/ alone\n"
+    )
+
+
+def test_names_that_are_too_long_stay_apart(root):
+    """Names that differ only beyond what MLflow takes are two metrics, and two parameters."""
+    long = "n" * 250
+    write(root, "metrics/m.json", json.dumps({f"{long}a": 0.1, f"{long}b": 0.2}))
+    found = logged.collect(pipeline(train={"section": {f"{long}a": 1, f"{long}b": 2}}), MODEL, root)
+    assert [*found.metrics.values()] == [0.1, 0.2] and max(map(len, found.metrics)) <= 250
+    assert {"1", "2"} <= {*found.params.values()} and max(map(len, found.params)) <= 250
+
+
+def test_values_that_are_too_long_are_said(root, capsys):
+    """A parameter whose value MLflow would cut is said, with where all of it is."""
+    logged.collect(pipeline(train={"section": {"names": "x" * 501, "seed": 1}}), MODEL, root)
+    logged.collect(pipeline(train={"section": {"names": "x" * 500, "seed": 1}}), MODEL, root)
+    assert capsys.readouterr().out == (
+        "note: in MLflow the parameter names ends at 500 characters: pipeline/params.yaml of its run has all of it\n"
+    )
+
+
+@pytest.mark.parametrize("place", ["models/curves/a:b/loss.csv", "models/curves/a#b/loss.csv", "models/curves/%41.csv"])
+def test_a_file_in_a_folder_with_a_name_that_servers_change(root, capsys, place):
+    """A file below a folder of plots is left out if its path would not arrive as it is, and that is said."""
+    write(root, place, "step,loss\n0,1\n")
+    write(root, "models/curves/good.csv", "step,loss\n0,1\n")
+    found = logged.collect(pipeline(train={"plots": {"curves": "models/curves"}}), MODEL, root)
+    assert [name for name in found.artifacts if "curves" in name] == ["evaluation/curves/good.csv"]
+    assert f"{place} has a name that a server may not take; expected letters" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["\u00e9" * 300, "x" * 300, "\U0001d4b3" * 100, "", ".", ".."], ids=range(6))
+def test_a_picture_of_a_plot_with_an_odd_name(root, name):
+    """A plot may be called anything: its picture has a name that a file can have, with what else is put behind it."""
+    plots = [{name: {"x": "fpr", "y": {"metrics/roc.csv": "tpr"}}}] * 2
+    found = logged.collect(pipeline(plots), MODEL, root).artifacts
+    pictures = [Path(name).name for name, data in found.items() if isinstance(data, bytes)]
+    assert len(pictures) >= 2 and max(len(picture.encode()) for picture in pictures) <= 255
+
+
 def test_numbers_that_are_not_finite_are_numbers(tmp_path):
     """NaN, infinity and what is beyond all floats come through: the gate says what it thinks of them."""
     write(tmp_path, "m.json", f'{{"a": NaN, "b": -Infinity, "c": 1{"0" * 400}, "d": 1e999}}')
@@ -164,8 +295,15 @@ ALIASES = "a: &a {x: 1}\n" + "".join(
     ("name", "text", "told"),
     [
         ("m.json", "{", "is no JSON (Expecting property name"),
-        ("m.json", "[1, 2]", "holds a list; expected an object"),
-        ("m.json", "0.5", "holds a float; expected an object"),
+        ("m.json", "[0.1, 0.2]", "holds a list; expected a number, or an object"),
+        ("m.json", "[[1], [2]]", "holds a list; expected a number, or an object"),
+        ("m.json", '"0.93"', "holds a text; expected a number"),
+        ("m.json", "null", "holds nothing; expected a number"),
+        ("m.json", "true", "holds true or false; expected a number"),
+        ("m.yaml", "", "holds nothing; expected a number"),
+        ("m.yaml", "2026-01-01", "holds a date; expected a number"),
+        ("m.csv", "a,b\n1,2\n", "holds a text; expected a number"),
+        ("m.tsv", "a\tb\n1\t2\n", "holds a text; expected a number"),
         ("m.json", "", "is no JSON"),
         ("m.yaml", "a: [", "is no YAML (while parsing"),
         ("m.yaml", "a: !!python/object:os.system x", "is no YAML (could not determine a constructor"),
@@ -281,6 +419,8 @@ def test_columns_beside_a_step_are_curves(root):
         ("curve.json", '[{"step": 0, "loss": 0.5}, {"step": 1, "loss": 0.25, "more": "x"}]'),
         ("curve.json", '{"train": {"curve": [{"step": 0, "loss": 0.5}, {"step": 1, "loss": 0.25}]}}'),
         ("curve.yaml", "- {step: 0, loss: 0.5}\n- {step: 1, loss: 0.25}\n"),
+        ("curve.yml", "- {step: 0, loss: 5e-1}\n- {step: 1, loss: 25e-2}\n"),
+        ("curve.toml", "[[curve]]\nstep = 0\nloss = 0.5\n[[curve]]\nstep = 1\nloss = 25e-2\n"),
     ],
 )
 def test_tables_of_dvcs_kinds(root, name, text):
@@ -288,6 +428,14 @@ def test_tables_of_dvcs_kinds(root, name, text):
     write(root, f"models/{name}", text)
     found = logged.collect(pipeline(train={"plots": {"curve": f"models/{name}"}}), MODEL, root)
     assert found.steps == [("loss", 0, 0.5), ("loss", 1, 0.25)]
+
+
+def test_a_table_in_aliases_of_aliases(root, capsys):
+    """A few bytes of YAML that stand for more values than can be counted are looked through in no time."""
+    wide = [f"a{n}: &a{n} {{{', '.join(f'k{k}: *a{n - 1}' for k in range(50))}}}\n" for n in range(1, 15)]
+    write(root, "models/curve.yaml", "a0: &a0 [x]\n" + "".join(wide))
+    found = logged.collect(pipeline(train={"plots": {"curve": "models/curve.yaml"}}), MODEL, root)
+    assert found.steps == [] and "curve.yaml has no list of objects" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("steps", ["-1", "0.5", "a", "", "nan", "1e30"])

@@ -1,9 +1,12 @@
+import errno
 import logging
 import os
 import re
 
 import pytest
 import requests
+from boto3.exceptions import S3UploadFailedError
+from botocore.exceptions import ClientError, NoCredentialsError
 from mlflow.exceptions import MlflowException
 
 from scripts.project import UserError
@@ -24,6 +27,13 @@ def uri(monkeypatch):
         (requests.ConnectionError("Connection refused"), "connection refused: is it running?"),
         (ImportError("No module named 'azure'"), "No module named 'azure'"),
         (MlflowException("a page\nof\nwords"), "a page of words"),
+        (NoCredentialsError(), "Unable to locate credentials"),
+        (
+            ClientError({"Error": {"Code": "403", "Message": "Forbidden"}}, "PutObject"),
+            "(403) when calling the PutObject",
+        ),
+        (S3UploadFailedError("Failed to upload x:\nAccess Denied"), "Failed to upload x: Access Denied"),
+        (OSError(errno.EFBIG, "File too large"), "File too large"),
     ],
 )
 def test_a_fault_of_the_server_is_one_line(error, told):
@@ -32,6 +42,30 @@ def test_a_fault_of_the_server_is_one_line(error, told):
         raise error
     assert str(raised.value).startswith("the MLflow server http://server:5000 did not do what was asked (")
     assert told in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            PermissionError(errno.EACCES, "Permission denied", "models/m"),
+            "models/m cannot be read or written: Permission",
+        ),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file", "models/m"),
+            "models/m cannot be read or written: No such file",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "a file of this clone cannot be read or written: No space left",
+        ),
+    ],
+)
+def test_a_fault_of_this_machine_is_not_the_servers(error, told):
+    """What a file here, or a disk that is full, is the reason for, no server is blamed for."""
+    with pytest.raises(RegistryError, match=f"^{told}") as raised, mlflow.server_errors():
+        raise error
+    assert "server" not in str(raised.value)
 
 
 def test_what_only_a_person_can_say_is_a_fault_too():

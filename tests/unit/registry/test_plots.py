@@ -199,13 +199,31 @@ def test_texts_on_the_x_axis(drawn):
             "m/curve.csv has x in m/roc.csv and y in m/curve.csv, of another",
         ),
         ({"e.csv": {"template": "confusion", "x": "a", "y": "b"}}, "e.csv has 0 classes; expected 1 to 100"),
+        ("none.json", "none.json shows none.json, which has no column; expected one"),
+        ({"none.json": {"x": "a"}}, "none.json shows none.json, which has no column; expected one"),
+        ({"both": {"y": {"none.json": "a"}}}, "both shows none.json, which has no column; expected one"),
     ],
 )
 def test_what_cannot_be_drawn_is_left_out(capsys, entry, told):
     """An unknown template, a missing column, texts for numbers: a line says so, and the rest is drawn."""
-    tables = TABLES | {"e.csv": Table(["a", "b"], [])}
+    tables = TABLES | {"e.csv": Table(["a", "b"], []), "none.json": Table([], [[]])}
     assert list(draw(entry, "m/bars.csv", tables=tables)) == ["m/bars.csv"]
     assert re.fullmatch(rf"not drawn: {re.escape(told)}.*\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("entry", [["m/curve.csv"], 5, None, True, {"m/curve.csv": ["x"]}, {5: {"y": "a"}}, {}])
+def test_an_entry_that_is_no_plot_stops_nothing(entry):
+    """What dvc.yaml lists as a plot and DVC has no name for keeps no other plot from being drawn."""
+    assert "m/bars.csv" in draw(entry, "m/bars.csv")
+
+
+@pytest.mark.parametrize("error", [TypeError("odd\n\x1b"), IndexError(), RuntimeError("no font"), KeyError("x")])
+def test_what_matplotlib_cannot_draw_is_left_out(capsys, monkeypatch, error):
+    """Whatever goes wrong in drawing, a line says what, and no publication ends with it."""
+    monkeypatch.setitem(plots.DRAWINGS, "scatter", lambda *_: (_ for _ in ()).throw(error))
+    assert list(draw({"m/curve.csv": {"template": "scatter"}}, "m/bars.csv")) == ["m/bars.csv"]
+    told = capsys.readouterr().out
+    assert told.startswith(f"not drawn: m/curve.csv ({type(error).__name__}: ") and told[:-1].isprintable()
 
 
 def test_a_strangers_texts_and_numbers(drawn):

@@ -86,6 +86,7 @@ class Registry:
     versions: list = field(default_factory=list)
     aliases: list = field(default_factory=list)
     tags: dict = field(default_factory=dict)
+    run: str = "active"  # its lifecycle_stage
     answers: dict = field(default_factory=dict)  # other answers, by call: (status, text)
     asked: list = field(default_factory=list)
 
@@ -99,6 +100,7 @@ class Registry:
         found = {
             "registered-models/get": {"registered_model": {"name": "m", "aliases": self.aliases, "tags": tags}},
             "model-versions/search": {"model_versions": self.versions},
+            "runs/get": {"run": {"info": {"run_id": "r", "lifecycle_stage": self.run}}},
         }
         return 200, json.dumps(found[call])
 
@@ -150,7 +152,7 @@ def test_a_version_with_the_models_digests_is_the_receipt(registry, done):
     assert publish.receipt(done, PIPELINE, MODEL) == Published(
         "m", "1", "Production", "the first", "accuracy", 0.9, "Production", False
     )
-    assert [call for call, _ in registry.asked] == ["registered-models/get", "model-versions/search"]
+    assert [call for call, _ in registry.asked] == ["registered-models/get", "model-versions/search", "runs/get"]
     assert registry.asked[0][1] == {"name": ["m"]}
 
 
@@ -162,6 +164,16 @@ def test_the_stage_of_now_is_told_beside_the_one_of_then(registry, done):
     registry.aliases, registry.tags = [{"alias": "production", "version": "2"}], {"production_turn": "2.0.2"}
     found = publish.receipt(done, PIPELINE, MODEL)
     assert (found.version, found.stage, found.now) == ("1", "Production", "Archived")
+
+
+@pytest.mark.parametrize("gone", ["in the trash", "for good"])
+def test_a_version_whose_run_was_deleted_has_no_receipt(registry, done, gone):
+    """A version without its run, which holds the file, is not all there is to publish: a person is told the way out."""
+    at_rest(registry, done)
+    registry.run = "deleted"
+    if gone == "for good":
+        registry.answers["runs/get"] = (404, '{"error_code": "RESOURCE_DOES_NOT_EXIST"}')
+    assert publish.receipt(done, PIPELINE, MODEL) is None
 
 
 def test_a_model_that_the_registry_does_not_know_has_no_receipt(registry, done):
@@ -334,17 +346,18 @@ def publication(done, registry):
 
 
 def test_a_model_is_published_in_order(publication, done):
-    """First its file, then its version and decision, and last the receipt, with all that the stages left."""
+    """First its file and all that the stages left, then its version and decision, and last the receipt."""
     found, calls = publication
     published = found.publish()
-    assert [call[0] for call in calls] == ["upload", "register", "complete"]
+    assert [call[0] for call in calls] == ["upload", "log", "register", "complete"]
     assert published == Published("m", "4", "Staging", "why", "accuracy", 0.9, "None", True)
-    _, settings, outcome, left, tags = calls[2]
+    _, run_id, *logged_first = calls[1]
+    _, settings, outcome, left, tags, logged_to = calls[3]
+    assert run_id == logged_to == outcome.run_id == "new run" and logged_first == [left, tags]
     assert (settings.experiment, settings.model, settings.git_commit, settings.who) == ("e", "m", "abc", "me")
     assert left.metrics == {"accuracy": 0.9} and left.params == {"seed": "1"}
     assert left.artifacts["pipeline/params.yaml"] == b"x" and left.artifacts["pipeline/uncommitted.patch"] == b"diff"
     assert left.artifacts["pipeline/dvc.lock"] == provenance.lock_of(PIPELINE, MODEL, done)
-    assert outcome.run_id == "new run"
     assert tags == {
         "image.split": "stages/split:1",
         "image.fit": "stages/fit:2",
@@ -356,17 +369,32 @@ def test_a_model_is_published_in_order(publication, done):
     }
 
 
+@pytest.mark.parametrize("trouble", ["a stage's file is gone", "the server refuses what the stages left"])
+def test_nothing_is_registered_before_all_is_there(publication, done, monkeypatch, trouble):
+    """What stands against a part of the run is told while there is no version, and nothing is promoted."""
+    found, calls = publication
+    error = UserError(trouble)
+    if trouble.startswith("a stage"):
+        (done.root / MODEL.metrics).unlink()
+        error = UserError("cannot be read")
+    else:
+        monkeypatch.setattr(found._versions, "log", lambda *_: (_ for _ in ()).throw(error), raising=False)
+    with pytest.raises(type(error), match=str(error)):
+        found.publish()
+    assert "register" not in [call[0] for call in calls]
+
+
 def test_the_version_is_judged_by_the_pipelines_own_measurement(publication, done):
     """What the scorer wrote is the challenger's score; other versions are measured by its container."""
     found, calls = publication
     found.publish()
-    _, _, candidate, run_id, measured, measure = calls[1]
+    _, _, candidate, run_id, measured, measure = next(call for call in calls if call[0] == "register")
     assert measured == Measurement({"accuracy": 0.9}, None) and run_id == "new run"
     assert candidate.scored_by == scoring.scored_by(PIPELINE, MODEL, LOCK)
     assert measure.__self__.model is MODEL and measure.__self__.project is done
     (done.root / MODEL.metrics).write_text("[]")
     found.publish()
-    assert isinstance(calls[4][4], Unscorable)
+    assert isinstance([call for call in calls if call[0] == "register"][1][4], Unscorable)
 
 
 def test_a_candidate_has_its_file_its_parameters_and_its_packages(publication, done):
@@ -412,6 +440,7 @@ def test_live_metrics_go_to_the_run_that_the_model_is_published_in(publication):
         "log_live",
         "upload",
         "upload",
+        "log",
         "register",
         "complete",
     ]

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from mlflow.utils.validation import _validate_metric_name
 
 from scripts.registry import records
 from scripts.registry.records import Adopt, Apply, Decide, ScoredBy, State, Unclear, Version, clean_name
@@ -250,8 +251,24 @@ def test_scores_of_rows_have_a_place_for_each_scorer():
         ("", "_"),
         ("x" * 300, "x" * 250),
         ("x" * 249 + "/y", "x" * 249),
+        ("x" * 248 + "/.y", "x" * 248),
+        ("x" * 247 + "/..y", "x" * 247),
+        ("." * 300 + "y", "_"),
     ],
 )
 def test_names_that_servers_refuse_are_replaced(name, clean):
     """What an old or a new MLflow server would refuse in a name becomes an underscore; the rest stays as it is."""
     assert clean_name(name) == clean
+    _validate_metric_name(clean)
+
+
+def test_names_that_become_the_same_stay_apart():
+    """Of names that are the same in MLflow the later ones get a number, and no number is given twice."""
+    found = records.clean_names({name: name for name in ("a_b", "a@b", "a:b", "a_b_2", "x" * 251, "x" * 252)})
+    assert [*found.values()] == ["a_b", "a_b_2", "a_b_3", "a_b_2_2", "x" * 250, "x" * 241 + "_2"]
+
+
+def test_very_many_names_that_become_the_same():
+    """A hundred thousand of them are told apart in no time."""
+    found = records.clean_names(dict.fromkeys(range(100_000), "@"))
+    assert len({*found.values()}) == 100_000 and max(map(len, found.values())) <= 250

@@ -22,6 +22,12 @@ def test_a_model_has_its_version_its_score_and_its_decision():
     ]
 
 
+@pytest.mark.parametrize(("name", "linked"), [("my model", "my%20model"), ("a  b", "a%20%20b"), ("a-b_c", "a-b_c")])
+def test_a_link_is_one_word(name, linked):
+    """The link to a model whose name has spaces can be clicked, and pasted, as any other."""
+    assert summary.lines([ONE._replace(model=name)])[-1] == f"look at   https://example.com/me/it/#/models/{linked}"
+
+
 def test_what_was_there_before_is_said():
     """A run with nothing to publish says so; a version that was archived since has both what it is and what it was."""
     lines = summary.lines([ONE._replace(news=False, now="Archived")])

@@ -8,13 +8,15 @@ from pathlib import Path
 import mlflow
 import pytest
 import requests
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from scripts.digests import sha256
 from scripts.project import UserError
-from scripts.registry import reconcile, versions
+from scripts.registry import decisions, reconcile, versions
 from scripts.registry.logged import Logged
 from scripts.registry.mlflow import RegistryError
+from scripts.registry.records import LONGEST_TAG
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*transition_model_version_stage")
 TAGS = {"git_commit": "def456", "git_dirty": "true", "dvc_lock_sha256": "1" * 64, "image.train": "train:1"}
@@ -173,14 +175,32 @@ def test_a_run_that_another_machine_registered_first_is_deleted(model):
 
 
 def test_a_deleted_run_of_a_version_is_a_sentence(model):
-    """The run of a version was deleted in MLflow's pages: one sentence names both and says what to do."""
+    """The run of a version was deleted in MLflow's pages: one sentence names both and says what brings it back."""
     files = model.files(0.9)
     outcome = model.publish_files(files)
     model.client.delete_run(outcome.run_id)
-    said = rf"the run {outcome.run_id} of version 1 of {model.name} was deleted in MLflow; expected it"
+    said = rf"^the run {outcome.run_id} of version 1 of {model.name} was deleted in MLflow; expected it, .*: in 'make "
+    said += rf"shell', call 'mlflow runs restore --run-id {outcome.run_id}', or delete version 1, too"
     for step in (lambda: model.upload(files), lambda: model.complete(outcome)):
         with pytest.raises(RegistryError, match=said):
             step()
+    model.client.restore_run(outcome.run_id)
+    assert model.publish_whole(files) == outcome
+
+
+def test_a_run_that_is_gone_for_good_is_not_said_to_come_back(model, monkeypatch):
+    """A run that was deleted and cleared from the trash cannot be restored: its version is to be deleted as well."""
+    files = model.files(0.9)
+    outcome = model.publish_files(files)
+    with monkeypatch.context() as patch:
+        patch.setattr(versions, "run_of", lambda client, version: None)
+        with pytest.raises(RegistryError, match=r"was deleted in MLflow for good, .*: delete version 1, too") as told:
+            model.upload(files)
+    assert "restore" not in str(told.value) and "\n" not in str(told.value)
+    model.delete(1)
+    model.client.delete_run(outcome.run_id)
+    model.publish_whole(files)
+    assert model.stages() == {2: "Production"}
 
 
 # --- live metrics
@@ -331,6 +351,72 @@ def test_names_and_values_that_servers_refuse_are_made_to_fit(model):
     assert len(points(model, outcome.run_id, "nan")) == 1
 
 
+def test_what_the_stages_left_is_in_the_run_before_there_is_a_version(model):
+    """All that a server could refuse, it is given before a version is registered."""
+    files = model.files(0.9)
+    run_id = model.upload(files)
+    model.log(run_id)
+    run = model.client.get_run(run_id)
+    assert run.data.metrics == {"accuracy": 0.5, "loss": 1 / 3} and run.data.params["preprocess.seed"] == "3"
+    assert "pipeline/dvc.lock" in artifacts(model, run_id)
+    assert model.client.search_registered_models(f"name='{model.name}'") == []
+    outcome = model.register(files, run_id)
+    model.complete(outcome, run_id)
+    assert model.state().version(1).tags["dvc_lock_sha256"] == "1" * 64
+
+
+def test_what_was_logged_is_not_sent_again(model, monkeypatch):
+    """The receipt of a version whose run has all is three tags; of another machine's run it is preceded by all."""
+    files = model.files(0.9)
+    run_id = model.upload(files)
+    model.log(run_id)
+    outcome, sent, log = model.register(files, run_id), [], versions._log
+    monkeypatch.setattr(versions, "_log", lambda client, run, *rest: (sent.append(run), log(client, run, *rest)))
+    model.complete(outcome, run_id)
+    assert sent == []
+    model.complete(outcome, "the run of a twin")
+    assert sent == [run_id]
+
+
+def test_a_run_that_another_machine_replaced_gets_nothing(model):
+    """A run that was deleted as a twin is logged to by nobody, and that is no failure."""
+    run_id = model.upload(model.files(0.9))
+    model.client.delete_run(run_id)
+    model.log(run_id)
+    assert "accuracy" not in model.client.get_run(run_id).data.metrics
+
+
+@pytest.mark.parametrize("letter", ["n", "\U0001d4b3"])
+def test_many_metrics_with_long_names_come_in_several_calls(model, monkeypatch, letter):
+    """No call is larger than servers, and the proxies before them, take, however long the names are."""
+    outcome, sizes, send = model.publish(0.9), [], requests.Session.send
+    monkeypatch.setattr(
+        requests.Session, "send", lambda *a, **o: (sizes.append(len(a[1].body or b"")), send(*a, **o))[1]
+    )
+    names = [f"{number:03}{letter * 247}" for number in range(1000)]
+    complete(model, outcome, metrics=dict.fromkeys(names, 0.5))
+    assert max(sizes) < 1_000_000
+    assert len(model.client.get_run(outcome.run_id).data.metrics) == 1000
+
+
+ODD_NAMES = ["a#b", "a?b", "50%.bin", "a%41b", "a\\b", "a\u202eb", "a\nb"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.parametrize("place", ["", "deep"])
+def test_a_file_of_a_model_with_a_name_that_servers_change_is_refused(model, tmp_path, name, place):
+    """Of a folder with a file whose name would not arrive as it is, nothing is sent, and the sentence has the name."""
+    folder = tmp_path / "weights"
+    (folder / place).mkdir(parents=True)
+    (folder / place / name).write_text("weights")
+    with pytest.raises(
+        UserError, match=r"^the model has the file .*/weights/.*, a name that no MLflow server takes"
+    ) as told:
+        versions.upload(model.settings, replace(model.files(0.9).candidate, file=folder))
+    assert str(told.value).isprintable()
+    assert model.client.get_experiment_by_name(model.name) is None
+
+
 # --- the folder model/
 
 
@@ -442,9 +528,53 @@ def test_a_server_that_is_away_is_one_line(model, monkeypatch):
         assert "\n" not in str(error.value)
 
 
-def test_a_refusal_of_the_server_is_one_line(model):
-    """An experiment that was deleted on the server is a RegistryError, not a crash."""
+def test_a_deleted_experiment_is_a_sentence_with_the_way_out(model):
+    """A deleted experiment keeps its name and takes no runs: the sentence says what brings it back, and that does."""
+    experiment = model.client.create_experiment(model.name)
+    model.client.delete_experiment(experiment)
+    said = rf"^the experiment {model.name} was deleted in MLflow, .* --experiment-id {experiment}', or name another"
+    for step in (model.begin, lambda: model.publish(0.9)):
+        with pytest.raises(RegistryError, match=said) as told:
+            step()
+        assert "\n" not in str(told.value) and "did not do what was asked" not in str(told.value)
+    model.client.restore_experiment(experiment)
+    assert model.publish(0.9).stage == "Production"
+
+
+def test_a_deleted_experiment_that_the_server_does_not_show_is_the_same_sentence(model, monkeypatch):
+    """Some servers show no deleted experiment, and refuse a new one of its name all the same."""
     model.client.delete_experiment(model.client.create_experiment(model.name))
-    with pytest.raises(RegistryError) as error:
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", lambda *_: None)
+    with pytest.raises(RegistryError, match=rf"^the experiment {model.name} was deleted in MLflow"):
         model.publish(0.9)
-    assert "\n" not in str(error.value)
+
+
+def test_a_version_that_is_deleted_as_it_is_promoted_is_a_sentence(model):
+    """Of a version that somebody deletes between `make models` and `make promote`, one sentence says so."""
+    model.publish(0.8)
+    model.publish(0.9)
+    model.delete(1)
+    with pytest.raises(UserError, match=rf"^version 1 of {model.name} was deleted meanwhile; expected one of those of"):
+        decisions.put(model.client, model.name, "ann", 1, "promote", "")
+    model.check_at_rest()
+
+
+@pytest.mark.parametrize("letter", ["\U0001d4b3", "\udcff"])
+def test_a_persons_reason_fits_into_a_record(model, letter):
+    """The longest reason that is taken fits into a tag of any server, whatever its letters; a longer one is refused."""
+    model.publish(0.8)
+    model.publish(0.9)
+    with pytest.raises(UserError, match=r"^WHY has 301 characters; expected at most 300: shorten it$"):
+        decisions.put(model.client, model.name, "ann", 1, "promote", letter * 301)
+    decisions.put(model.client, model.name, "ann", 1, "promote", letter * 300)
+    assert len(model.state().version(1).tags["promotion_3"]) <= LONGEST_TAG
+    assert model.stages()[1] == "Production"
+
+
+def test_a_file_here_is_not_the_servers_fault(model):
+    """What cannot be read on this machine is said as such: no server is blamed for it."""
+    files = model.files(0.9)
+    gone = replace(files.candidate, file=files.candidate.file.with_name("gone"))
+    gone.__dict__["digest"] = files.digest
+    with pytest.raises(RegistryError, match=r"/gone cannot be read or written: No such file or directory$"):
+        versions.upload(model.settings, gone)

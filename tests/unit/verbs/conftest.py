@@ -22,7 +22,7 @@ class Registry:
     def add(self, model: str, *, stage: str = "Staging", metrics: dict[str, float] | None = None, **tags: str) -> Path:
         """Add a version with a run; return the folder of the run's artifacts."""
         versions = self.versions.setdefault(model, [])
-        run = f"{model}-{len(versions) + 1}"
+        run = f"{model}-{len(versions) + 1}".replace(" ", "-")
         listed = [{"key": key, "value": value} for key, value in tags.items()]
         number = str(len(versions) + 1)
         versions.append({"name": model, "version": number, "current_stage": stage, "run_id": run, "tags": listed})

@@ -65,6 +65,13 @@ def test_lineage_leads_to_everything(registry, project, capsys):
     assert told["models/m.bin"][1:3] == ["train", "3" * 32]
 
 
+def test_the_link_to_a_model_is_one_word(registry, project, capsys):
+    """The link to a model whose name has spaces can be clicked, as any other."""
+    record(registry, model="my flowers")
+    lineage.main(["model=my flowers", "version=1"], project)
+    assert lines(capsys.readouterr().out)["model"][2].endswith("/#/models/my%20flowers")
+
+
 def test_the_place_of_what_was_pushed(registry, project, capsys):
     """A file that was pushed is told with its place in DVC's remote."""
     digest = "3" * 32
