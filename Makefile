@@ -10,8 +10,8 @@ WORDS := MODEL VERSION ALIAS A B WHY YES T SEED ONLY QUICK
 $(foreach word,$(WORDS),$(eval override $(word) := $$(value $(word))))
 export $(WORDS)
 
-# No target is a file: each name before a ## comment, as in help, is a command.
-.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\#.*/\1/p' $(MAKEFILE_LIST))
+# No target is a file: each name before a ## comment, as in help, is a command; a pattern is one by its need of `always`.
+.PHONY: always $(shell sed -n 's/^\([a-z-]*\):.*\#\#.*/\1/p' $(MAKEFILE_LIST))
 
 ##@ Everyday
 
@@ -23,7 +23,7 @@ help: ## List the targets
 run: ## Train, evaluate, version, publish and promote: whatever is not up to date
 	@$(RUNNER) run
 
-run-%: ## Only this stage and what it depends on
+run-%: always ## Only this stage and what it depends on
 	@$(RUNNER) run $*
 
 publish: ## Publish the models on disk; runs no stage
@@ -46,7 +46,7 @@ dag: ## The pipeline as a graph
 	@$(RUNNER) exec dvc dag
 
 metrics: ## The numbers of the model at hand
-	@$(RUNNER) exec dvc metrics show
+	@$(RUNNER) metrics
 
 plots: ## Draw the plots into dvc_plots/index.html
 	@$(RUNNER) plots
@@ -100,7 +100,7 @@ test-unit: ## The tests that need no container
 test-deep: ## All tests of the machinery, every exhaustive product whole: hours; T=path some of them
 	@$(RUNNER) test -m '' "T=$$T"
 
-test-%: ## A stage's own tests, in its own image (base: those of the stage kit)
+test-%: always ## A stage's own tests, in its own image (base: those of the stage kit)
 	@$(RUNNER) test_stage $* "T=$$T"
 
 test-crash: ## Every process killed at every point of a run, and 100 random kills: an hour or two; SEED=n replays
@@ -123,8 +123,8 @@ lock: ## Resolve every requirements.in into its requirements.txt
 clean: ## Delete the outputs in the working tree (DVC's cache keeps them)
 	@$(RUNNER) clean
 
-down: ## Stop this clone's services
-	@$(RUNNER) down
+down: ## Stop this clone's services, and give its network back
+	@sh scripts/host/down.sh
 
 clean-all: ## Delete what this clone made: containers, network, images, .local
 	@sh scripts/host/clean_all.sh

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from scripts import remote, settings
+from scripts import places, remote, settings
 from scripts.pipeline.console import harmless
 from scripts.project import LOCAL, ROOT, UserError
 from scripts.recovery import recover, run_lock, signals
@@ -16,7 +16,7 @@ ONE_AT_A_TIME = {"run", "publish", "push", "pull", "clean", "promote", "rollback
 """The verbs that change outputs or production, run stages, or hold DVC's own locks."""
 
 
-NO_SECRETS = {"exec", "plots", "build", "setup_env", "setup_dvc", "clean", "fmt", "lint", "lock"}
+NO_SECRETS = {"exec", "metrics", "plots", "build", "setup_env", "setup_dvc", "clean", "fmt", "lint", "lock"}
 """The verbs that speak to no server of ours."""
 
 
@@ -58,6 +58,7 @@ def main(arguments: list[str]) -> int:
         os.environ.clear()
         os.environ.update({name: variables[name] for name in variables if not hides(verb, name)})
         remote.configure(variables)
+        places.check(variables)
         return call(verb, rest)
     except UserError as error:
         last_words(f"error: {error}")

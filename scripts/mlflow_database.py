@@ -4,16 +4,19 @@ A server on half a database would know half the models, and take any for the bes
 """
 
 import os
+import shutil
 import sqlite3
+import subprocess
 import time
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
+from scripts.pipeline.console import printable
 from scripts.project import PROJECT, Project, UserError
 from scripts.recovery.report import say
 
-NAME, COPY = "mlflow.db", "mlflow.backup.db"
+NAME, COPY, OLDER = "mlflow.db", "mlflow.backup.db", "mlflow.before-upgrade.db"
 PATIENCE = 60  # seconds that a copy waits while the server writes, which takes milliseconds
 
 
@@ -63,6 +66,28 @@ def back_up(project: Project = PROJECT) -> bool:
     finally:
         part.unlink(missing_ok=True)
     return True
+
+
+def upgrade(project: Project = PROJECT) -> None:
+    """Bring the database of an older MLflow to this one's schema; what it was is kept beside it. No server may run.
+
+    Raise UserError if that is not possible; the database is then as it was.
+    """
+    path, kept, part = (project.mlflow / name for name in (NAME, OLDER, f".{NAME}.part"))
+    part.unlink(missing_ok=True)
+    _copy(path, part)
+    # It is worked on beside the database, which it replaces in one step: a kill leaves the old one.
+    done = subprocess.run(["mlflow", "db", "upgrade", f"sqlite:///{part}"], capture_output=True, text=True)
+    if done.returncode:
+        part.unlink()
+        why = printable(" ".join(done.stderr.split()))[-300:]
+        raise UserError(
+            f"MLflow's database was made by another version of MLflow, and cannot be upgraded: {why}; expected one of "
+            f"this version or an older one: use the commit that made it, or move {path.relative_to(project.root)} away"
+        )
+    shutil.copyfile(path, kept)
+    part.replace(path)
+    say(f"upgraded MLflow's database, which an older version had made; what it was is kept as {kept.name}")
 
 
 def fault(path: Path, *, has_tables: bool) -> str:

@@ -23,6 +23,8 @@ ALIVE = {"created", "running", "paused"}
 """Docker's words for a container that serves or may come to serve."""
 TRIES, PAUSE = 3, 2  # to start it, and seconds in between, if Docker is busy or another command starts it as well
 BUSY = re.compile(rf"{TRANSIENT.pattern}|is already in use by container|is already in progress|No such container")
+OTHER_SCHEMA = re.compile("out-of-date database schema|Can't locate revision")
+"""What MLflow says of a database that another version of it has made."""
 PORT = re.compile("port is already allocated|address already in use|ports are not available|hostPort|Invalid ip", re.I)
 
 
@@ -50,7 +52,8 @@ def start(project: Project = PROJECT, *, even_if_it_answers: bool = False) -> bo
         return True
     if not states:  # a running one may be writing
         check_database(project)
-    print("starting the local MLflow server ...", flush=True)
+    if not answers():
+        print("starting the local MLflow server ...", flush=True)
     _up()
     return True
 
@@ -71,19 +74,24 @@ def _up() -> None:
     raise UserError(f"the local MLflow server could not be started: {words}; expected {expected}")
 
 
-def wait() -> None:
+def wait(project: Project = PROJECT) -> None:
     """Return when the local server answers; say now and then that it is waited for.
 
-    Raise UserError with its last words as soon as its container has ended, or if it does not answer within PATIENCE.
+    One that an older MLflow's database keeps from starting is started again once that is upgraded. Raise UserError with
+    its last words as soon as its container has ended, or if it does not answer within PATIENCE.
     """
-    began = time.monotonic()
+    began, upgraded = time.monotonic(), False
     look, note = LOOKS, FIRST_NOTE
     while not answers(timeout=10):
         waited = time.monotonic() - began
         if waited > look:
             look = waited + LOOKS
             if not ALIVE & {*_containers("{{.State}}", "--all")}:
-                raise _given_up("ended before it answered")
+                if upgraded or not OTHER_SCHEMA.search(_last_words()):
+                    raise _given_up("ended before it answered")
+                mlflow_database.upgrade(project)
+                upgraded = True
+                _up()
         if waited > PATIENCE:
             raise _given_up(f"did not answer within {PATIENCE} s")
         if waited > note:
@@ -93,11 +101,15 @@ def wait() -> None:
 
 
 def _given_up(why: str) -> UserError:
-    log = _compose("logs", "--tail", "5", "--no-log-prefix", SERVICE, capture_output=True)
-    said = " ".join(" ".join(map(harmless, log.stdout.split("\n"))).split())[-500:] or "it printed nothing"
+    said = _last_words()[-500:] or "it printed nothing"
     return UserError(
         f"the local MLflow server {why}: {said}; expected it on this clone's network: 'make down ui' starts it again"
     )
+
+
+def _last_words() -> str:
+    log = _compose("logs", "--tail", "20", "--no-log-prefix", SERVICE, capture_output=True)
+    return " ".join(" ".join(map(harmless, log.stdout.split("\n"))).split())
 
 
 def check_database(project: Project = PROJECT) -> None:
@@ -129,11 +141,6 @@ def link(page: str = "") -> str:
     """Return the address of a page, which logs in on its own if the server is local: not to be kept in a file."""
     login = f"/?password={os.environ['MLFLOW_TRACKING_PASSWORD']}" if settings.is_local(os.environ) else "/"
     return f"{address()}{login}{page and f'#/{page}'}"
-
-
-def stop() -> None:
-    """Stop and remove this clone's services. Raise CalledProcessError if Docker does not."""
-    _compose("down", "--remove-orphans", check=True)
 
 
 def _containers(column: str, *options: str) -> list[str]:

@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from io import StringIO
 from pathlib import Path
@@ -80,13 +80,19 @@ def read_dotenv(path: Path) -> dict[str, str]:
 
 
 def settings(
-    defaults: Mapping[str, str], dotenv: Mapping[str, str], shell: Mapping[str, str], stages: Sequence[str]
+    defaults: Mapping[str, str],
+    dotenv: Mapping[str, str],
+    shell: Mapping[str, str],
+    stages: Sequence[str],
+    named: Collection[str] = (),
 ) -> dict[str, str]:
     """Return each setting: the shell's, else .env's, else the default of .env.example. An empty value counts as none.
 
-    Raise UserError for a variable of .env that is neither in .env.example nor a limit of one of the `stages`.
+    Raise UserError for a variable of .env that is neither in .env.example, nor a limit of one of the `stages`, nor one
+    of those that a block has `named`.
     """
-    names = [*defaults, *(f"{prefix(stage)}_{limit}" for stage in stages for limit in LIMITS)]
+    limits = [f"{prefix(stage)}_{limit}" for stage in stages for limit in LIMITS]
+    names = list(dict.fromkeys([*defaults, *limits, *sorted(named)]))
     for name in dotenv:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
@@ -263,7 +269,7 @@ def load(project: Project = PROJECT) -> dict[str, str]:
     """
     stages = images.stage_names(project.stages)
     defaults = read_dotenv(project.env_example)
-    given = settings(defaults, read_dotenv(project.env), os.environ, stages)
+    given = settings(defaults, read_dotenv(project.env), os.environ, stages, named(project))
     network = f"pipeline-{os.environ['CLONE']}"
     inherited = {name: value for name, value in os.environ.items() if name not in defaults}
     own = {
@@ -277,6 +283,13 @@ def load(project: Project = PROJECT) -> dict[str, str]:
         login = os.environ.get("HOST_USER") or "local", local_password(project)
         found |= dict(zip(("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"), login, strict=True))
     return found
+
+
+def named(project: Project) -> set[str]:
+    """Return what may be a name in a block's `env`: each such text in quotation marks in the template."""
+    template = project.root / "dvc.yaml.template"
+    text = template.read_text(errors="replace") if template.exists() else ""
+    return set(re.findall(r"""["']([A-Z][A-Z0-9_]*)["']""", text))
 
 
 def commit(project: Project = PROJECT) -> str:

@@ -3,20 +3,26 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import s3fs
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 from botocore.parsers import ResponseParserError
 
+from scripts import places
 from scripts.faults import reason
 from scripts.pipeline import dvc_adapter
 from scripts.pipeline.dvc_adapter import HashFileDB, Repo
 from scripts.project import PROJECT, UserError
+from scripts.remote import OURS
 
 FAULTS = (*dvc_adapter.FAULTS, BotoCoreError, ResponseParserError)
 """What DVC, s3fs and botocore raise if the remote or the repository fails."""
+
+
+LACKING = "Some of the cache files do not exist neither"
+"""How DVC begins a list of hashes; `make push` and `make pull` name the files."""
 
 
 class _Stopped(Exception):
@@ -32,6 +38,8 @@ class _StopAtTheFirst(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.ERROR and record.exc_info and record.exc_info[1]:
             raise _Stopped from record.exc_info[1]
+        if record.getMessage().startswith(LACKING):
+            return
         print(record.getMessage(), file=sys.stderr)
 
 
@@ -48,12 +56,35 @@ def repository(did: str, verb: str) -> Iterator[Repo]:
             contact(dvc_adapter.remote_of(repo))
             yield repo
     except (_Stopped, *FAULTS) as error:
-        where = os.environ.get("AWS_ENDPOINT_URL") if os.environ.get("DVC_REMOTE_URL", "").startswith("s3://") else ""
-        where = where or os.environ.get("DVC_REMOTE_URL") or PROJECT.dvc_remote
         raise UserError(
-            f"the data is not {did}: DVC's remote {where} did not do what was asked ({reason(first_cause(error))}); "
+            f"the data is not {did}: DVC's remote {_where()} did not do what was asked ({reason(first_cause(error))}); "
             f"'make {verb}' does the rest once that works"
         ) from None
+
+
+def _where() -> str:
+    """Return the address of the default remote for a person: of S3 that of the server, if it is not AWS's."""
+    name, url = places.default_remote()
+    if url.startswith("s3://") and name == OURS:
+        return os.environ.get("AWS_ENDPOINT_URL") or url
+    return url if "://" in url else os.path.normpath(PROJECT.root / ".dvc" / url)
+
+
+def fetch_outputs(stage: dvc_adapter.Stage) -> bool:
+    """Fetch the outputs of `stage` that are not here, if DVC's remote has them all; return whether it had.
+
+    A remote that does not do what is asked has none of them, and that is said.
+    """
+    try:
+        remote = dvc_adapter.remote_of(stage.repo)
+        contact(remote)
+        if not all(remote.exists(oid) for oid in dvc_adapter.lacking(stage)):
+            return False
+        dvc_adapter.pull_outputs(stage)
+    except FAULTS as error:
+        print(f"is not fetched: DVC's remote did not do what was asked ({reason(first_cause(error))})", flush=True)
+        return False
+    return True
 
 
 def check_arrival(repo: Repo) -> None:
@@ -66,6 +97,29 @@ def check_arrival(repo: Repo) -> None:
     for oid in dvc_adapter.output_hashes(repo):
         if (size := dvc_adapter.size_of(here, oid)) is not None and size != dvc_adapter.size_of(there, oid):
             raise OSError("it took the data and does not have it: is its address that of an S3 server?")
+
+
+def check_whole(repo: Repo) -> None:
+    """Raise UserError if an output is neither here nor on the remote: there is nothing of it to be sent."""
+    here, there = dvc_adapter.cache_of(repo), dvc_adapter.remote_of(repo)
+    outputs = dvc_adapter.outputs(repo)
+    lost = [
+        each for each in outputs
+        if not each.oid or all(dvc_adapter.size_of(odb, each.oid) is None for odb in (here, there))
+    ]  # fmt: skip
+    if lost:
+        made = "'make run' makes them" if all(each.by_a_stage for each in lost) else (
+            "'make run' makes what a stage writes, and who called 'dvc add' can push the rest"
+        )  # fmt: skip
+        raise UserError(
+            f"{len(lost)} of {len(outputs)} outputs are neither here nor on the remote "
+            f"({first([each.path for each in lost])}): {made}"
+        )
+
+
+def first(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names of a list, and whether there are more, in words."""
+    return ", ".join([*names[:most], *(["..."] if len(names) > most else [])])
 
 
 def contact(odb: HashFileDB) -> None:

@@ -17,14 +17,8 @@ fi
 docker version > /dev/null 2>&1 || die "no Docker engine answers, so nothing was deleted; expected the one that holds" \
     "this clone's containers and images: start it and repeat"
 
-# Calls a command with the words of standard input as its last arguments, if there are any ('xargs -r' is GNU's).
-with_each() {
-    words=$(cat)
-    # shellcheck disable=SC2086
-    [ -z "$words" ] || "$@" $words > /dev/null
-}
-
 mine="label=pipeline.clone=$clone"
+forget_former_place
 # A runner that calls this (the tests) is of another clone.
 docker container ls --all --quiet --filter "$mine" | with_each docker container rm --force
 docker network ls --quiet --filter "$mine" | with_each docker network rm

@@ -20,3 +20,24 @@ quietly() {
 
 # Prints what distinguishes this clone's containers, network and images from those of others.
 clone_id() { printf %s "$(pwd -P)" | hash12; }
+
+# Calls a command with the words of standard input as its last arguments, if there are any ('xargs -r' is GNU's).
+with_each() {
+    words=$(cat)
+    # shellcheck disable=SC2086
+    [ -z "$words" ] || "$@" $words > /dev/null
+}
+
+# A clone that was moved has another name for its containers: those of the old one would go on with its files.
+forget_former_place() {
+    former=$(cat .local/place 2> /dev/null) || former=
+    here=$(pwd -P)
+    case $former in '' | "$here") return ;; esac
+    if [ ! -e "$former/.git" ]; then
+        theirs="label=pipeline.clone=$(printf %s "$former" | hash12)"
+        docker container ls --all --quiet --filter "$theirs" | with_each docker container rm --force
+        docker network ls --quiet --filter "$theirs" | with_each docker network rm
+        say "this clone was moved from $former: what still ran for it there is removed"
+    fi
+    printf '%s\n' "$here" > .local/place
+}

@@ -6,6 +6,7 @@
 set -eu
 CDPATH='' cd -P -- "$(dirname "$0")/../.."
 . scripts/host/lib.sh
+. scripts/host/places.sh
 project=$PWD # with a line break at its end, which $(pwd) would lose
 
 case $project in
@@ -47,8 +48,8 @@ network=pipeline-$clone
 # Succeeds if both images, this clone's second tag of each and its network exist: one question instead of five.
 all_present() {
     docker inspect --format '{{.Id}}' "$python_image" "stages/clone-$clone:python" \
-        "$runner_image" "stages/clone-$clone:runner" "$network" 2> /dev/null \
-        | awk '{ id[NR] = $0 } END { exit !(NR == 5 && id[1] == id[2] && id[3] == id[4]) }'
+        "$runner_image" "stages/clone-$clone:runner" ${needs_network:+"$network"} 2> /dev/null \
+        | awk -v all="${needs_network:-4}" '{ id[NR] = $0 } END { exit !(NR == all && id[1] == id[2] && id[3] == id[4]) }'
 }
 
 make_ready() {
@@ -74,28 +75,48 @@ make_ready() {
         forget_build_stage
         trap - EXIT
     fi
-    docker tag "$runner_image" "stages/clone-$clone:runner"
+    mkdir -p -m 700 .local
+    forget_former_place
+    check_that_the_engine_sees_this
+    docker tag "$runner_image" "stages/clone-$clone:runner" # from now on nothing of this is asked again
+    pwd -P > .local/place
+    chown "$owner" .local .local/place 2> /dev/null || true # by root, in somebody else's clone
+    [ -n "$needs_network" ] || return 0
     docker network inspect "$network" > /dev/null 2>&1 \
         || docker network create --label "pipeline.clone=$clone" "$network" > /dev/null \
         || die "the network $network could not be made: see above; expected an engine with room for one more network" \
             "(it has 31 as it is installed): call 'make clean-all' in a clone that you no longer need"
 }
 
-if ! all_present; then make_ready; fi
-
 # Prints a setting of .env (which the runner itself reads with a library), nothing if it is not there.
 setting() {
     [ ! -e .env ] || tr -d '\r' < .env | sed -nE "s/^ *(export  *)?$1 *= *[\"']?([^\"'#]*[^\"'# ]).*/\2/p" | tail -n 1
 }
 
+# In a container that was given its host's socket, the engine mounts the host's folders, not those that are seen here.
+check_that_the_engine_sees_this() {
+    echo "$$ $(date)" > .local/nonce
+    seen=$(docker run --rm --pull never --network none --label "pipeline.clone=$clone" \
+        --mount "type=bind,src=$project/.local,dst=/seen,readonly" "$runner_image" cat /seen/nonce 2>&1) || true
+    nonce=$(cat .local/nonce)
+    rm .local/nonce
+    [ "$seen" = "$nonce" ] || die "the Docker engine does not see $project; expected a folder of the machine that it runs" \
+        "on: in a container with its host's socket, mount the clone at the path that it has on the host, or give the" \
+        "container an engine of its own; in Docker Desktop, share the folder ($(echo "$seen" | tail -n 1 | cut -c 1-200))"
+}
+
 verb=${1:-}
 # What a verb may do (SECURITY.md): one that runs no stage gets no Docker socket, and one that edits no code may not.
-holds_socket=1 edits_code=''
+holds_socket=1 edits_code='' needs_network=5 # things that must be there, with it
+case $verb in metrics | plots | setup_env | setup_dvc | clean | lint | fmt) needs_network= ;; esac
+case "$*" in 'exec dvc '*) needs_network= ;; esac
 case $verb in
-exec | plots | setup_env | setup_dvc | dagshub_connect | push | pull | clean | lint) holds_socket='' ;;
+exec | metrics | plots | setup_env | setup_dvc | dagshub_connect | push | pull | clean | lint) holds_socket='' ;;
 fmt | lock) holds_socket='' edits_code=1 ;;
 shell) edits_code=1 ;;
 esac
+if ! all_present; then make_ready; fi
+if [ -z "$needs_network" ]; then network=none; fi
 
 # The command line is put together from its end: what runs, then the options before it.
 set -- "$runner_image" python -m scripts "$@"
@@ -107,14 +128,27 @@ for name in $settings $limits PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST
     HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy CI TERM WAIT KEEP_GOING; do
     case $known in *" $name "*) set -- --env "$name" "$@" ;; esac
 done
-# A remote that is a folder outside the clone, at its own path as well. (scripts/remote.py says what is wrong with it.)
-remote=${DVC_REMOTE_URL:-$(setting DVC_REMOTE_URL)}
-case $remote in
-"$project"/* | *[,:\"]*) ;;
-/*) if [ -d "$remote" ]; then
-    set -- --mount "type=bind,src=$remote,dst=$remote" --env "RUNNER_MOUNT=$remote" "$@"
-fi ;;
-esac
+# What lies outside of the clone, at its own path as well.
+mounts=
+while IFS= read -r line; do
+    place=${line#* } readonly=
+    case $line in 'ro '*) readonly=,readonly ;; esac
+    case $place in '' | *[,:\"]* | /*/..*) continue ;; esac
+    case $place/ in "$project"/*) continue ;; esac
+    case :$mounts: in *":$place:"*) continue ;; esac
+    # Not what the runner itself is made of; and not what is not there, which Docker would refuse.
+    case $place/ in
+    /bin/* | /dev/* | /etc/* | /lib/* | /lib64/* | /opt/venv/* | /proc/* | /sbin/* | /sys/* | /usr/*) continue ;;
+    // | /opt/ | /run/ | /tmp/ | /var/) continue ;;
+    esac
+    if [ -e "$place" ]; then
+        set -- --mount "type=bind,src=$place,dst=$place$readonly" "$@"
+        mounts=${mounts:+$mounts:}$place
+    fi
+done << EOF
+$(places "${DVC_REMOTE_URL:-$(setting DVC_REMOTE_URL)}")
+EOF
+if [ -n "$mounts" ]; then set -- --env "RUNNER_MOUNTS=$mounts" "$@"; fi
 # In a worktree .git is a file that points to the repository. (git itself will not tell root about another user's.)
 if [ -f .git ]; then
     gitdir=$(sed -n 's/^gitdir: //p' .git)
@@ -137,7 +171,8 @@ test | bench) ;; # they stand for many users, and for many runners
     case ${memory:=4g} in
     *[!0-9bkmgBKMG]* | [!0-9]* | *[!0-9]*[!0-9]*) die "RUNNER_MEMORY is $memory; expected one like 4g: correct it in .env" ;;
     esac
-    set -- --cap-drop ALL --security-opt no-new-privileges --memory "$memory" "$@"
+    # Nothing is written but where the host sees it: elsewhere it would be gone with the runner.
+    set -- --cap-drop ALL --security-opt no-new-privileges --memory "$memory" --read-only --mount type=volume,dst=/tmp "$@"
     ;;
 esac
 # A clone made with --shared or --reference has its objects elsewhere.
@@ -173,5 +208,5 @@ exec docker run --rm --init --pull never --log-driver none --user "$owner" \
     --label "pipeline.clone=$clone" --label pipeline.role=runner --network "$network" \
     --mount "type=bind,src=$project,dst=$project" --workdir "$project" \
     --env "HOME=$project/.local/home" --env USER=runner --env "DVC_SITE_CACHE_DIR=$project/.local/dvc-site-cache" \
-    --env "CLONE=$clone" \
+    --env "CLONE=$clone" --env DVC_PAGER=cat \
     --env "HOST_USER=$(id -un 2> /dev/null || id -u)" --env "PYTHON_IMAGE=$python_image" --env "RUNNER_IMAGE=$runner_image" "$@"

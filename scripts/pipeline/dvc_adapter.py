@@ -23,11 +23,15 @@ from dvc.lock import LockBase
 from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
 from dvc.stage import Stage
+from dvc.stage.cache import RunCacheNotFoundError
+from dvc.stage.decorators import unlocked_repo
 from dvc.stage.exceptions import StageCmdFailedError
+from dvc.stage.serialize import to_single_stage_lockfile
 from dvc.utils.serialize import dump_yaml
 from dvc_data.hashfile.db import HashFileDB
 from dvc_objects.errors import ObjectDBError
 from dvc_objects.fs.errors import AuthError, ConfigError
+from dvc_objects.fs.generic import copy, log_exceptions
 
 from scripts.pipeline.console import printable
 from scripts.project import UserError, atomic_write, load_strangers_yaml, load_yaml
@@ -173,13 +177,16 @@ class _Queue(LockBase):
 
 RunCommands = Callable[[Callable[[Sequence[str]], None]], None]
 """Runs a stage's commands; is given DVC's own way to do so."""
+Fetch = Callable[[Stage], bool]
+"""Fetches the outputs of a stage that are not here; returns whether they are now."""
 
 
-def reproduce(stage: Stage, run_commands: RunCommands, *, kept: Callable[[], object]) -> bool:
+def reproduce(stage: Stage, run_commands: RunCommands, *, fetch: Fetch, kept: Callable[[], object]) -> bool:
     """Do what `dvc repro --single-item` does, without reading all of dvc.yaml again; return whether anything changed.
 
     To be called once, in a process that does nothing else. `run_commands` is called if, and only if, DVC is about to
-    run the stage's commands; `kept` when dvc.lock has been written, while no other process of the run writes it.
+    run the stage's commands. `fetch` is called before that, if dvc.lock or the run-cache names a result that is not
+    here. `kept` is called when dvc.lock has been written, while no other process of the run writes it.
     """
     by_dvc = dvc.stage.run.cmd_run
 
@@ -194,6 +201,7 @@ def reproduce(stage: Stage, run_commands: RunCommands, *, kept: Callable[[], obj
         run_commands(run)
 
     dvc.stage.run.cmd_run = hook
+    stage.repo.stage_cache.restore = partial(_restore, stage.repo.stage_cache.restore, unlocked_repo(fetch))
     stage.repo.lock = _Queue(stage.repo.lock)
     with stage.repo.lock, stage.repo.scm_context(quiet=True):
         if not stage.reproduce():
@@ -201,6 +209,40 @@ def reproduce(stage: Stage, run_commands: RunCommands, *, kept: Callable[[], obj
         stage.dump(update_pipeline=False)
         kept()
     return True
+
+
+def _restore(by_dvc: Callable[..., None], fetch: Fetch, stage: Stage, **options: Any) -> None:
+    """Restore a stage's outputs as DVC does and, if what it would restore is not in the cache, fetch that first.
+
+    `dvc pull --run-cache` fetches what dvc.lock names and the run-cache's entries, but not what these name; and
+    `dvc repro --pull` fetches, stage by stage, also what no stage needs.
+    """
+    result = None
+    if not stage.changed_stage() and not stage.changed_deps() and all(out.hash_info for out in stage.outs):
+        result = to_single_stage_lockfile(stage)  # asked before DVC notes the inputs as they are
+    try:
+        by_dvc(stage, **options)
+    except RunCacheNotFoundError:
+        if not dvc.stage.cache._can_hash(stage):  # it has no inputs, or an output that is not DVC's
+            raise
+        result = result or stage.repo.stage_cache._load(stage)
+        if not result:
+            raise
+        recorded = stage.repo.stage_cache._create_stage(result, wdir=stage.wdir)
+        if not fetch(recorded) or not recorded.outs_cached():
+            raise
+        recorded.checkout()
+
+
+def lacking(stage: Stage) -> list[str]:
+    """Return the hashes of a stage's outputs that are not in the cache; of a folder that of its listing."""
+    return [out.hash_info.value for out in stage.outs if out.hash_info and out.changed_cache()]
+
+
+def pull_outputs(stage: Stage) -> None:
+    """Fetch the outputs of a stage from the default remote into the cache."""
+    for hashes in stage.get_used_objs().values():
+        stage.repo.cloud.pull(hashes)
 
 
 def failed(stage: Stage, code: int) -> DvcException:
@@ -277,7 +319,26 @@ def config(folder: Path) -> Mapping[str, Any]:
 
 def push(repo: Repo) -> int:
     """Send data and run-cache to the default remote; return how many files were sent."""
+    repo.stage_cache.transfer = _send
     return repo.push(run_cache=True)
+
+
+def _send(cache: HashFileDB, remote: HashFileDB, force: bool = True) -> list[tuple[str, str]]:
+    """Send the entries of the run-cache that a remote lacks, in place of `StageCache.transfer`, which sends all again.
+
+    Return key and value of each.
+    """
+    if protocol(remote) in ("http", "https"):
+        raise dvc.stage.cache.RunCacheNotSupported(remote.path)
+    there = remote.fs.join(remote.path, RUN_CACHE)
+    has = set(remote.fs.find(there)) if remote.fs.exists(there) else set()
+    sent = []
+    for entry in Path(cache.path, RUN_CACHE).glob("*/*/*"):
+        target = remote.fs.join(there, *entry.parts[-3:])
+        if target not in has:
+            log_exceptions(copy)(cache.fs, str(entry), remote.fs, target)
+            sent.append((entry.parts[-2], entry.name))
+    return sent
 
 
 def pull(repo: Repo) -> int:
@@ -335,6 +396,23 @@ def remote_of(repo: Repo) -> HashFileDB:
 def cache_of(repo: Repo) -> HashFileDB:
     """Return DVC's cache in the clone."""
     return repo.cache.local
+
+
+class Output(NamedTuple):
+    """An output of a stage, or data of the user's that `dvc add` made one; `oid` is None if no dvc.lock names it."""
+
+    path: str
+    oid: str | None
+    by_a_stage: bool
+
+
+def outputs(repo: Repo) -> list[Output]:
+    """Return all outputs whose data is DVC's."""
+    return [
+        Output(str(out), out.hash_info.value if out.hash_info else None, bool(out.stage.cmd))
+        for out in repo.index.outs
+        if out.use_cache
+    ]
 
 
 def output_hashes(repo: Repo) -> set[str]:

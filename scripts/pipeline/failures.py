@@ -15,6 +15,15 @@ TRANSIENT = re.compile(
     "|TLS handshake timeout|device or resource busy|resource temporarily unavailable|transport is closing|ttrpc: closed"
 )
 """What the engine says when it fails for reasons of its own, and not because of what it was asked for."""
+SIGNALS = {
+    "132": "an instruction that this processor does not have: expected packages that are built for it",
+    "134": "its own abort: its last words say why",
+    "135": "a bus error, most often of a full /dev/shm, which has 64 MB in a container: expected less shared memory, "
+    "as with fewer worker processes",
+    "136": "an arithmetic error",
+    "139": "a segmentation fault: expected none, so look for the package that is written in C and was called last",
+}
+"""What a signal means that ends a process which did something wrong, by exit code: 128 and the signal's number."""
 NOT_STARTED = "125"
 """What `docker run` exits with if the engine, and not the container, failed."""
 
@@ -66,6 +75,8 @@ def why(
     limit = settings.seconds(os.environ.get(timeout, "0"))
     if code == "124" or (code == "137" and limit and ran > limit):  # one that did not end when it was told to
         return f"stage {stage} took longer than {os.environ.get(timeout)}: set {timeout} in .env; {log}"
+    if code in SIGNALS:
+        return f"stage {stage} ended by {SIGNALS[code]} (exit code {code}); {log}"
     if code in ("137", "143"):
         return f"stage {stage} was killed from outside (exit code {code}); expected it to end by itself: run again"
     if code:

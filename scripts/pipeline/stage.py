@@ -22,6 +22,7 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy",
 NETWORKS = {"none": "none", "internet": "bridge", "mlflow": '"$MLFLOW_NETWORK"'}
 WORK = "/work"
 """Where a stage's container has its files."""
+IN_RUNNER = 'test "$CLONE" || { echo "error: stages run in the project\'s runner: call \'make run\'"; exit 1; }'
 TAKE_OVER = "python -m scripts.pipeline.takeover"
 NOT_FOR_OUTPUTS = {".git", ".github", ".dvc", ".local", "scripts", "stages"}
 """Folders that no stage may write to: what lies there is run, or says what is run."""
@@ -167,11 +168,15 @@ class Stage:
         return self.in_time(self.docker_run(self.mounts, parameters=parameters))
 
     def commands(self) -> list[str]:
-        """Return the three commands of dvc.yaml: an empty folder, the `docker run`, and taking the outputs over."""
+        """Return the three commands of dvc.yaml: an empty folder, the `docker run`, and taking the outputs over.
+
+        The first one also ends what was called without the runner's settings, as by `dvc repro` on the host.
+        """
         inside = [path for path in self.inputs.values() if path.startswith(f"{self.folder}/")]
         folders = dict.fromkeys(f"{self.work}/{folder}" for folder in [self.folder, *map(os.path.dirname, inside)])
-        empty = f"rm -rf {self.work} && mkdir -p {shlex.join(folders)}"
-        return [empty, _Literal(self.command()), f"{TAKE_OVER} {self.name} {shlex.join(self.written.values())}"]
+        empty = f"{IN_RUNNER}\nrm -rf {self.work} && mkdir -p {shlex.join(folders)}"
+        taking_over = f"{TAKE_OVER} {self.name} {shlex.join(self.written.values())}"
+        return [_Literal(empty), _Literal(self.command()), taking_over]
 
     def as_yaml(self) -> str:
         """Return the block of dvc.yaml, indented to stand below `stages:`."""

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
@@ -28,6 +29,7 @@ FORK = multiprocessing.get_context("fork")
 CHUNK, AT_ONCE = 1 << 16, 1 << 22  # bytes
 KEPT_LINES = 1000  # of a stage that may print for days
 LONGEST_LINE = 1 << 20  # bytes; a line that goes on is shown in pieces
+PROGRESS = 2.0  # seconds between two states of a progress bar, which writes over its own line
 
 
 class Outcome(NamedTuple):
@@ -65,7 +67,7 @@ class Worker:
         self.name, self.since, self.runs = task.name, datetime.now(UTC), False
         self._result: Outcome | None = None
         self.printed: deque[str] = deque(maxlen=KEPT_LINES)
-        self._begun = b""
+        self._begun, self._shown_at = b"", 0.0
         self.output, write = os.pipe()
         self.told, there = FORK.Pipe()
         self._process = FORK.Process(target=_work, args=(task, write, there, prestarted), name=self.name)
@@ -114,11 +116,25 @@ class Worker:
                 self._begun = begun
             else:
                 self._begun += chunk
+            if state := self._last_state():
+                yield self._shown(state)
             if len(self._begun) > LONGEST_LINE:
                 yield self._shown(self._begun)
                 self._begun = b""
         if all_of_it and self._begun:
             yield self._shown(self._begun)
+
+    def _last_state(self) -> bytes:
+        """Forget the states of a line that were written over; return the last whole one, if it is time to show one."""
+        states, written_over, begun = self._begun[:-1].rpartition(b"\r")  # a last \r may be half a line break
+        if not written_over:
+            return b""
+        self._begun = begun + self._begun[-1:]
+        now = time.monotonic()
+        if now - self._shown_at < PROGRESS:
+            return b""
+        self._shown_at = now
+        return states.rpartition(b"\r")[2]
 
     def _read(self) -> bytes:
         try:
@@ -188,6 +204,13 @@ def _work(task: Task, write: int, told: Connection, prestarted: bool) -> None:
         told.send(Outcome(FAILED, ["error: interrupted"]))
 
 
+def _fetch(stage: dvc_adapter.Stage) -> bool:
+    """Fetch the outputs of a result that is known and not here from DVC's remote, if it has them."""
+    from scripts import transfer  # only now: a client of S3 takes long to import
+
+    return transfer.fetch_outputs(stage)
+
+
 def _forget_secrets(stage: Stage | None) -> None:
     """Keep of the secrets those that the stage asks for: its container is started from here."""
     for name in set(settings.SECRETS) - set(stage.env if stage else ()):
@@ -238,7 +261,7 @@ def reproduce(task: Task, container: prestart.Container | None, *, begins: Calla
             _take_over(task)
 
     try:
-        changed = dvc_adapter.reproduce(task.dvc, run_commands, kept=lambda: keep_dvc_lock(task.project))
+        changed = dvc_adapter.reproduce(task.dvc, run_commands, fetch=_fetch, kept=lambda: keep_dvc_lock(task.project))
     finally:
         takeover.remove_tree(task.project.work / task.name)  # there still, if the stage failed
     return (RAN if ran else RESTORED) if changed else UNCHANGED

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 import yaml
 from ruamel.yaml.resolver import implicit_resolvers
 
+from scripts import places
 from scripts.pipeline.console import printable
 from scripts.project import QUICK_LOADER, ROOT, UserError, load_strangers_yaml
 
@@ -68,7 +69,7 @@ def number(text: str) -> float | None:
 def check_regular(path: Path, most: int) -> None:
     """Raise Refused if `path` is no regular file of at most `most` bytes, UserError if it cannot be looked at."""
     try:
-        found = path.lstat()
+        found = behind(path).lstat()
     except OSError as error:
         raise UserError(
             f"{shown(path)} cannot be read ({error.strerror}); expected a file that its stage wrote"
@@ -79,6 +80,11 @@ def check_regular(path: Path, most: int) -> None:
         raise Refused(
             f"{shown(path)} has {found.st_size} bytes; expected at most {most}: let its stage write less into it"
         )
+
+
+def behind(path: Path) -> Path:
+    """Return the file in DVC's cache that a link leads to, which is how DVC may place outputs; else the path."""
+    return Path(os.path.realpath(path)) if path.is_symlink() and places.is_in_cache(path) else path
 
 
 def _kind(mode: int) -> str:
@@ -96,7 +102,7 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     check_regular(path, most)
     # What it was a moment ago it need not be now: no link is followed, no pipe waited for, no more than that is read.
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(behind(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise UserError(
             f"{shown(path)} cannot be read ({error.strerror}); expected a file that its stage wrote"

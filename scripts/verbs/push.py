@@ -8,4 +8,5 @@ def main(arguments: list[str]) -> None:
     with transfer.repository("pushed", "push") as repo:
         count = dvc_adapter.push(repo)
         transfer.check_arrival(repo)
+        transfer.check_whole(repo)
     print(f"pushed {count} files of data and run-cache")

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Sequence
 
-from scripts import mlflow_server, settings
+from scripts import mlflow_server, places, settings
 from scripts.pipeline import execution, images, template
 from scripts.pipeline.console import tell
 from scripts.pipeline.stage import Model, Pipeline
@@ -45,6 +45,8 @@ def main(targets: list[str]) -> None:
     pipeline = template.load(images=wanted)
     if template.write(pipeline):
         print("dvc.yaml: rendered", flush=True)
+    paths = {path for stage in pipeline.stages.values() for path in (*stage.inputs.values(), *stage.written.values())}
+    places.check_paths(sorted(paths), os.environ)
     models = to_publish(pipeline, targets)
     local = settings.is_local(os.environ)
     comes_up, problem = start_server() if local else (False, None)
@@ -70,4 +72,8 @@ def main(targets: list[str]) -> None:
         mlflow_server.back_up()
     did = f"ran {', '.join(ran)}" if ran else "nothing to run, all stages are up to date"
     lines = ["", f"stages    {did} ({time.monotonic() - started:.0f} s)", *summary.lines(published)]
-    tell("\n".join([*lines, "then      make metrics, make plots; git commit dvc.yaml dvc.lock, make push"]))
+    tell(
+        "\n".join(
+            [*lines, "then      make metrics, make plots; git add dvc.* params.yaml stages, git commit, make push"]
+        )
+    )

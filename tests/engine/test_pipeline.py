@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections import Counter
@@ -394,6 +395,42 @@ def test_data_travels_by_the_remote(clone: Clone, clone_at: Callable[[str], Clon
     (other.path / "dvc.lock").unlink()
     assert stages_line(other.make("run", DVC_REMOTE_URL=str(remote))) == NOTHING
     assert other.changes() == []
+
+
+@pytest.mark.usefixtures("up_to_date")
+def test_what_the_remote_has_is_not_run(clone: Clone, clone_at: Callable[[str], Clone]) -> None:
+    """A stage whose result is on the remote is restored in another clone, by dvc.lock or by the run-cache; no other
+    result is fetched."""
+    remote = clone.path.parent / "remote of results"
+    remote.mkdir()
+    lock, made = (clone.path / "dvc.lock").read_bytes(), contents(clone)
+    for trees in ("100", "40"):
+        clone.edit("params.yaml", "n_estimators: 100", f"n_estimators: {trees}")
+        clone.make("run", "push", DVC_REMOTE_URL=str(remote))
+        clone.restore()
+    other = clone_at("other results")
+
+    def objects(folder: Path) -> list[Path]:
+        return [path for path in (folder / "files").rglob("*") if path.is_file()]
+
+    def runs(target: str, *first: str) -> str:
+        """Forget all outputs, call make, and return what ran."""
+        for folder in ("cache", "tmp"):
+            shutil.rmtree(other.path / ".dvc" / folder, ignore_errors=True)
+        other.make("clean")
+        return stages_line(other.make(*first, target, DVC_REMOTE_URL=str(remote)))
+
+    (other.path / "dvc.lock").write_bytes(lock)
+    assert runs("run-train") == NOTHING  # by dvc.lock alone, nothing pulled
+    assert contents(other) == made
+    assert runs("run", "pull") == NOTHING
+    (other.path / "dvc.lock").unlink()
+    assert runs("run-train", "pull") == NOTHING  # by the run-cache
+    assert len(objects(other.path / ".dvc" / "cache")) < len(objects(remote))
+    other.edit("params.yaml", "n_estimators: 100", "n_estimators: 40")
+    assert runs("run", "pull") == NOTHING  # what no dvc.lock of a commit names
+    other.edit("params.yaml", "n_estimators: 40", "n_estimators: 41")
+    assert runs("run-train", "pull") == "ran train, evaluate"
 
 
 @pytest.mark.usefixtures("up_to_date")

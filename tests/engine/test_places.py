@@ -188,7 +188,7 @@ def test_no_room_for_a_network_is_told(short_lived: Callable[[str], Clone], tmp_
         "exit 1\n"
     )
     client.chmod(0o755)
-    done = clone.make("status", check=False, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    done = clone.make("models", check=False, PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert done.returncode == 2
     assert last_line(done).startswith("error: the network pipeline-")
     assert last_line(done).endswith("call 'make clean-all' in a clone that you no longer need")

@@ -181,7 +181,7 @@ def runner(tmp_path: Path) -> Callable[..., tuple[Make, list[str]]]:
     programs = {
         "docker": f'printf "%s\\n" "$*" >> {shlex.quote(str(tmp_path))}/log\n'
         'case $1 in info) echo "$ENGINE"; [ -n "$ENGINE" ] ;; version) [ -n "${ENGINE## *}" ] ;;\n'
-        'context) echo "$CONTEXT" ;; esac\n',
+        'context) echo "$CONTEXT" ;; run) [ ! -e .local/nonce ] || cat .local/nonce ;; esac\n',
         "id": 'case $1 in -un) echo me ;; *) echo "${FAKE_UID:-1000}" ;; esac\n',
         "sudo": "exit 0\n",
         "dockerd": "exit 0\n",
@@ -209,8 +209,8 @@ def runner(tmp_path: Path) -> Callable[..., tuple[Make, list[str]]]:
 
 
 def started_with(lines: list[str]) -> str:
-    """Return the `docker run` that reached docker."""
-    (line,) = [line for line in lines if line.startswith("run ")]
+    """Return the `docker run` of the runner that reached docker, after the one that looks for the clone."""
+    (line,) = [line for line in lines if line.startswith("run ") and not line.endswith("/seen/nonce")]
     return line
 
 

@@ -243,3 +243,66 @@ def test_a_database_that_stays_locked_is_given_up(project, database, monkeypatch
 def test_nothing_is_copied_before_the_first_run(project):
     """Without a database there is nothing to copy."""
     assert not mlflow_database.back_up(project)
+
+
+# --- another version's schema
+
+OF_ANOTHER_VERSION = """
+import sys
+from alembic import command
+from alembic.script import ScriptDirectory
+from mlflow.store.db.utils import _get_alembic_config
+from mlflow.store.tracking.dbmodels.initial_models import Base
+from sqlalchemy import create_engine
+Base.metadata.create_all(create_engine(f"sqlite:///{sys.argv[1]}"))  # what MLflow's changes begin with
+config = _get_alembic_config(f"sqlite:///{sys.argv[1]}")
+script = ScriptDirectory.from_config(config)
+head = script.get_current_head()
+revisions = [revision.revision for revision in script.walk_revisions()]
+command.upgrade(config, revisions[int(sys.argv[2])])
+print(head)
+"""
+
+
+@pytest.fixture
+def of_version(project):
+    """Make a database as MLflow had it so many changes of its schema ago; return the newest schema's name."""
+
+    def make(ago):
+        path = project.mlflow / "mlflow.db"
+        done = subprocess.run(
+            [sys.executable, "-c", OF_ANOTHER_VERSION, path, str(ago)], check=True, capture_output=True, text=True
+        )
+        return done.stdout.split()[-1]
+
+    return make
+
+
+def version(path):
+    with closing(sqlite3.connect(path)) as database:
+        return database.execute("SELECT version_num FROM alembic_version").fetchone()[0]
+
+
+@pytest.mark.parametrize("ago", [1, *(pytest.param(ago, marks=pytest.mark.deep) for ago in (5, 20))])
+def test_an_older_database_is_upgraded(project, of_version, ago, capsys):
+    """The database of an older MLflow gets this one's schema, and what it was is kept."""
+    newest = of_version(ago)
+    path = project.mlflow / "mlflow.db"
+    before, was = path.read_bytes(), version(path)
+    assert was != newest
+    mlflow_database.upgrade(project)
+    assert version(path) == newest and (project.mlflow / "mlflow.before-upgrade.db").read_bytes() == before
+    assert "recovered: upgraded MLflow's database" in capsys.readouterr().out
+    assert {file.name for file in project.mlflow.glob("*.db*")} == {"mlflow.db", "mlflow.before-upgrade.db"}
+
+
+def test_a_newer_database_stays_as_it_is(project, of_version):
+    """The database of a newer MLflow is refused with what to do, and not touched."""
+    of_version(0)
+    path = project.mlflow / "mlflow.db"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"made by another version of MLflow, and cannot be upgraded: .*ffffffffffff"):
+        mlflow_database.upgrade(project)
+    assert path.read_bytes() == before and [file.name for file in project.mlflow.glob("*.db*")] == ["mlflow.db"]

@@ -175,27 +175,6 @@ def test_a_relative_folder_is_refused(project, url):
     assert url in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", [None, "", "s3://bucket/x", "{clone}/.local/elsewhere", "{clone}"])
-def test_what_the_runner_sees_needs_no_mount(project, url):
-    """No remote, one on a server and one in the clone need no mount."""
-    remote.check({} if url is None else {"DVC_REMOTE_URL": url.format(clone=project.root)}, project)
-
-
-def test_a_folder_outside_the_clone_must_be_mounted(project, tmp_path_factory):
-    """An absolute folder outside the clone, a neighbour with a similar name included, is used if the runner has it."""
-    for folder in (tmp_path_factory.mktemp("store"), project.root.with_name(f"{project.root.name}-store")):
-        environ = {"DVC_REMOTE_URL": str(folder)}
-        with pytest.raises(UserError, match="which is not here; expected a folder that exists: make it"):
-            remote.check(environ, project)
-        remote.check(environ | {"RUNNER_MOUNT": f"{folder}/"}, project)
-
-
-def test_a_path_out_of_the_clone_by_dots_lies_outside(project):
-    """A path that only begins in the clone lies outside it."""
-    with pytest.raises(UserError, match="which is not here"):
-        remote.check({"DVC_REMOTE_URL": f"{project.root}/../store"}, project)
-
-
 @pytest.mark.parametrize(
     ("line", "what"),
     [

@@ -52,6 +52,19 @@ USED = {
     "dvc.dvcfile.ProjectFile.dump": (["update_pipeline"], "which is told to leave dvc.yaml alone"),
     "dvc.stage.cache.StageCache.transfer": (None, "which copies the run-cache"),
     "dvc.stage.cache._get_cache_hash": (["cache", "key"], "which names an entry of the run-cache"),
+    "dvc.stage.Stage.changed_stage": (["self"], "which says whether a stage's commands have changed"),
+    "dvc.stage.Stage.changed_deps": (["self"], "which says whether its inputs have"),
+    "dvc.stage.Stage.checkout": (["self"], "which puts a stage's outputs in place"),
+    "dvc.stage.Stage.get_used_objs": (["self"], "which names the objects of its outputs"),
+    "dvc.stage.cache.StageCache.restore": (["stage"], "which restores a stage's outputs"),
+    "dvc.stage.cache.StageCache._load": (["stage"], "which finds the run-cache's entry of a stage"),
+    "dvc.stage.cache.StageCache._create_stage": (["cache", "wdir"], "which makes a stage of an entry"),
+    "dvc.stage.cache._can_hash": (["stage"], "which says whether the run-cache may have a stage"),
+    "dvc.stage.cache.RunCacheNotFoundError": (None, "which says that it has not"),
+    "dvc.stage.decorators.unlocked_repo": (["f"], "which lets others work meanwhile"),
+    "dvc.stage.serialize.to_single_stage_lockfile": (["stage"], "which is a stage's entry"),
+    "dvc.data_cloud.DataCloud.pull": (["objs"], "which fetches objects"),
+    "dvc.output.Output.changed_cache": (["self"], "which says whether the cache lacks an output"),
     "dvc.stage.cache.RunCacheNotSupported": (None, "which says that a remote has no run-cache"),
     "dvc.stage.exceptions.StageCmdFailedError": (["cmd", "status"], "which is a stage's failure"),
     "dvc.stage.run.cmd_run": (["stage"], "which the project runs stages through"),
@@ -70,6 +83,8 @@ USED = {
     "dvc_data.hashfile.tree.Tree.digest": (["self"], "which computes a folder's digest"),
     "dvc_objects.errors.ObjectDBError": (None, "which its object stores raise"),
     "dvc_objects.fs.errors.AuthError": (None, "which its file systems raise"),
+    "dvc_objects.fs.generic.copy": (["from_fs", "from_path", "to_fs", "to_path"], "which copies a file to a remote"),
+    "dvc_objects.fs.generic.log_exceptions": (["func"], "which logs what fails"),
     "dvc_objects.fs.errors.ConfigError": (None, "which its file systems raise"),
     "tqdm.tqdm.monitor_interval": (None, "which keeps its progress bars from starting a thread"),
 }
@@ -191,7 +206,7 @@ def reproduce(monkeypatch):
     """Return a function that reproduces one stage; it returns the result and what was called."""
     original = found("dvc.stage.run.cmd_run")
 
-    def call(project, name, run_commands=None):
+    def call(project, name, run_commands=None, fetch=lambda stage: False):
         monkeypatch.setattr("dvc.stage.run.cmd_run", original)  # it is replaced for good: see `reproduce`
         heard = []
 
@@ -201,7 +216,7 @@ def reproduce(monkeypatch):
 
         with dvc_adapter.repository(project.root) as repo:
             stage = dvc_adapter.plan(repo, [name]).stages[name]
-            return dvc_adapter.reproduce(stage, hook, kept=lambda: heard.append("kept")), heard
+            return dvc_adapter.reproduce(stage, hook, fetch=fetch, kept=lambda: heard.append("kept")), heard
 
     yield call
     monkeypatch.setattr("dvc.stage.run.cmd_run", original)

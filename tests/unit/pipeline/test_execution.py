@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from scripts.pipeline import dvc_adapter, execution, images
+from scripts.pipeline import dvc_adapter, execution, images, worker
 from scripts.pipeline.live_metrics import LiveMetric
 from scripts.pipeline.stage import Pipeline, Stage
 from scripts.project import UserError
@@ -430,3 +430,16 @@ def test_an_interrupt_while_queueing_stays_one(project):
     other.unlock()
     with mine:
         assert mine.is_locked
+
+
+@pytest.mark.parametrize("end", [r"\r", r"\r\n"], ids=["a bar that goes on", "lines of Windows"])
+def test_the_last_state_of_a_progress_bar_is_seen_as_it_comes(stages, run, project, monkeypatch, end):
+    """What a bar writes over its own line is shown while the stage runs, as lines, none of which holds two states."""
+    monkeypatch.setattr(worker, "PROGRESS", 0)
+    log = project.logs / "run.log"
+    seen = f"for i in $(seq 100); do if grep -q 'at 1' {log}; then break; fi; sleep 0.1; done; grep -q 'at 1' {log}"
+    stages(a=f"printf 'at 1 %%{end}at 2 %%{end}'; {seen} && printf 'at 3 %%{end}'")
+    assert run() == ["a"]
+    lines = log.read_text().splitlines()
+    assert any("at 3" in line for line in lines)
+    assert all(line.count("at ") <= 1 for line in lines)

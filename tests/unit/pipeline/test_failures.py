@@ -39,3 +39,19 @@ def test_a_stage_that_does_not_end_when_told_to_took_too_long(project, monkeypat
     monkeypatch.setenv("FIT_TIMEOUT", "2s")
     said = failures.why([ENDED.format(code)], "fit", project, starved=False, ran=ran)
     assert said.startswith(f"stage fit {told}")
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (135, "a bus error, most often of a full /dev/shm"),
+        (139, "a segmentation fault"),
+        (134, "its own abort"),
+        (132, "an instruction that this processor does not have"),
+    ],
+)
+def test_a_signal_of_its_own_is_told_as_what_it_is(project, code, told):
+    """A stage that did something wrong was not killed by anybody, and is not to be run again as it is."""
+    said = failures.why([ENDED.format(code)], "fit", project, starved=False, ran=1)
+    assert said.startswith(f"stage fit ended by {told}") and f"(exit code {code})" in said
+    assert "killed" not in said and "run again" not in said
