@@ -204,9 +204,11 @@ elif [ -t 1 ]; then set -- --tty "$@"; fi
 if [ -n "$holds_socket" ]; then
     set -- --group-add "$group" --mount "type=bind,src=$socket,dst=/var/run/docker.sock" --env "RUNNER_SOCKET=$socket" "$@"
 fi
+# DVC takes $HOME in the path of its site cache for the variable, so that path is not one of the host.
 exec docker run --rm --init --pull never --log-driver none --user "$owner" \
     --label "pipeline.clone=$clone" --label pipeline.role=runner --network "$network" \
     --mount "type=bind,src=$project,dst=$project" --workdir "$project" \
-    --env "HOME=$project/.local/home" --env USER=runner --env "DVC_SITE_CACHE_DIR=$project/.local/dvc-site-cache" \
+    --mount "type=bind,src=$project/.local,dst=/run/local" --env DVC_SITE_CACHE_DIR=/run/local/dvc-site-cache \
+    --env "HOME=$project/.local/home" --env USER=runner \
     --env "CLONE=$clone" --env DVC_PAGER=cat \
     --env "HOST_USER=$(id -un 2> /dev/null || id -u)" --env "PYTHON_IMAGE=$python_image" --env "RUNNER_IMAGE=$runner_image" "$@"

@@ -201,6 +201,8 @@ def reproduce(stage: Stage, run_commands: RunCommands, *, fetch: Fetch, kept: Ca
         run_commands(run)
 
     dvc.stage.run.cmd_run = hook
+    for out in stage.outs:
+        out.persist = False  # in dvc.yaml it is for those who call DVC itself; DVC keeps no run-cache of such outputs
     stage.repo.stage_cache.restore = partial(_restore, stage.repo.stage_cache.restore, unlocked_repo(fetch))
     stage.repo.lock = _Queue(stage.repo.lock)
     with stage.repo.lock, stage.repo.scm_context(quiet=True):

@@ -185,7 +185,10 @@ class Stage:
             block["deps"] = list(self.inputs.values())
         if self.section is not None:
             block["params"] = [self.name]
-        block |= {kind: list(files.values()) for kind, files in self.made.items() if files}
+        for kind, files in self.made.items():
+            if files:
+                # persist: 'dvc repro' on the host, as an editor calls it, deletes no output before it is told so
+                block[kind] = [{path: {"persist": True}} for path in files.values()]
         return _yaml_below({self.name: block})
 
 

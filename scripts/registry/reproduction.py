@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -133,13 +134,14 @@ def run_stages(tree: Path, lock: Lock, project: Project = PROJECT) -> list[str]:
     asked_for = re.findall(r"--env (\w+)", (tree / "dvc.yaml").read_text())
     without = {*SILENT, *(set(settings.SECRETS) - set(asked_for))}
     environ = {name: value for name, value in os.environ.items() if name not in without}
-    environ |= {"DVC_SITE_CACHE_DIR": str(folder(project) / "site-cache")} | settings.limits(os.environ, [*lock])
+    environ |= settings.limits(os.environ, [*lock])
     environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(ROOT)}  # this code takes outputs over, not the version's
     path = project.logs / LOG
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with path.open("w") as log:
+        with path.open("w") as log, tempfile.TemporaryDirectory() as site_cache:
             command = ["dvc", "repro", "--force", "--", *last(lock)]
+            environ["DVC_SITE_CACHE_DIR"] = site_cache
             done = subprocess.run(command, cwd=tree, env=environ, stdout=log, stderr=subprocess.STDOUT)
     finally:
         stop_stages()  # an interrupt leaves the one that was running

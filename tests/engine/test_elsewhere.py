@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import ALL, NOTHING, Clone, last_line, stages_line
+from tests.conftest import ALL, NOTHING, OUTPUTS, Clone, last_line, stages_line
 
 pytestmark = pytest.mark.docker
 
@@ -92,9 +92,11 @@ def test_dvc_and_compose_without_make(clone_at: Callable[[str], Clone]) -> None:
     clone = clone_at("elsewhere/by hand")
     assert stages_line(clone.make("run")) == ALL
     clone.edit("params.yaml", "seed: 3", "seed: 4")
+    before = {name: (clone.path / name).read_bytes() for name in OUTPUTS}
     for command in ("dvc repro", "dvc repro --force", "dvc repro --force --single-item train"):
         done = clone.make("shell", stdin=f"unset CLONE; {command}\n", check=False)
         assert "error: stages run in the project's runner: call 'make run'" in done.stdout, done.stdout
+        assert {name: (clone.path / name).read_bytes() for name in OUTPUTS} == before
     bare = {name: os.environ[name] for name in ("PATH", "HOME")}
     for command in ("up", "ps", "down"):
         done = subprocess.run(

@@ -115,7 +115,7 @@ def comparable(probe: dict, clone: Clone, stage: str) -> dict:
     A container that starts early has an empty output folder, and one variable more.
     """
     block = clone.stages()[stage]
-    made = {path for kind in ("outs", "metrics", "plots") for path in block.get(kind, [])}
+    made = {path for kind in ("outs", "metrics", "plots") for output in block.get(kind, []) for path in output}
     names = {path.rpartition("/")[2] for path in made}
     kept = ("user", "groups", "limits")
     found = {key: probe[key] for key in kept} | {

@@ -117,7 +117,7 @@ def stage(request: pytest.FixtureRequest) -> str:
 
 
 def outputs(block: dict[str, Any]) -> list[str]:
-    return [path for kind in ("outs", "metrics", "plots") for path in block.get(kind, [])]
+    return [path for kind in ("outs", "metrics", "plots") for output in block.get(kind, []) for path in output]
 
 
 def output_folder(block: dict[str, Any]) -> str:

@@ -212,7 +212,7 @@ def test_an_input_is_written_once_and_appears_three_times():
 def test_an_output_is_written_once_and_appears_three_times(kind, key):
     """An output of any kind is listed under DVC's key, lies in the one writable mount, and is an argument."""
     stage = pipeline([f'stage("one", {kind}={{"result": "data/a/x.csv"}})'])["one"]
-    assert stage[key] == ["data/a/x.csv"]
+    assert stage[key] == [{"data/a/x.csv": {"persist": True}}]
     assert values(stage, "--result") == ["data/a/x.csv"]
     assert values(stage, "--mount") == ["type=bind,src=$PWD/.local/work/one/data/a,dst=/work/data/a"]
     *_, folder = stage["cmd"][0].splitlines()
