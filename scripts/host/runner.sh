@@ -115,7 +115,7 @@ exec | metrics | plots | setup_env | setup_dvc | dagshub_connect | push | pull |
 fmt | lock) holds_socket='' edits_code=1 ;;
 shell) edits_code=1 ;;
 esac
-if ! all_present; then make_ready; fi
+if [ ! -d .local ] || ! all_present; then make_ready; fi
 if [ -z "$needs_network" ]; then network=none; fi
 
 # The command line is put together from its end: what runs, then the options before it.

@@ -87,6 +87,15 @@ def test_a_clone_that_the_engine_does_not_see(clone_at: Callable[[str], Clone], 
     assert done.stdout.count("rror") <= 2, done.stdout
 
 
+def test_a_clone_made_again_at_the_same_place(clone_at: Callable[[str], Clone]) -> None:
+    """Where a clone was deleted by hand, with its images and all still there, a new one works."""
+    clone = clone_at("elsewhere/again")
+    clone.make("clean")
+    shutil.rmtree(clone.path / ".local")
+    clone.make("clean")
+    assert (clone.path / ".local/place").read_text() == f"{clone.path}\n"
+
+
 def test_dvc_and_compose_without_make(clone_at: Callable[[str], Clone]) -> None:
     """`dvc repro` and `docker compose up`, as an editor may call them, end in a sentence, and the next run is right."""
     clone = clone_at("elsewhere/by hand")
