@@ -220,6 +220,9 @@ class _Run:
                 self._show(each.name, lines)
             if has_ended:
                 self._end(self.workers.pop(each.name))
+        for each in {*self.workers.values()} - {descriptors[number] for number in ready}:
+            if state := each.state():
+                self._show(each.name, state)
         self._begin_early()
 
     def _show(self, name: str, lines: Sequence[str]) -> None:

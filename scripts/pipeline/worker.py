@@ -67,7 +67,7 @@ class Worker:
         self.name, self.since, self.runs = task.name, datetime.now(UTC), False
         self._result: Outcome | None = None
         self.printed: deque[str] = deque(maxlen=KEPT_LINES)
-        self._begun, self._shown_at = b"", 0.0
+        self._begun, self._state, self._shown_at = b"", b"", 0.0
         self.output, write = os.pipe()
         self.told, there = FORK.Pipe()
         self._process = FORK.Process(target=_work, args=(task, write, there, prestarted), name=self.name)
@@ -116,25 +116,36 @@ class Worker:
                 self._begun = begun
             else:
                 self._begun += chunk
-            if state := self._last_state():
-                yield self._shown(state)
+            if state := self._last_whole_state():
+                yield self._shown_state(state)
             if len(self._begun) > LONGEST_LINE:
                 yield self._shown(self._begun)
                 self._begun = b""
         if all_of_it and self._begun:
             yield self._shown(self._begun)
 
-    def _last_state(self) -> bytes:
-        """Forget the states of a line that were written over; return the last whole one, if it is time to show one."""
+    def state(self) -> list[str]:
+        """Return the state of a progress bar as a line, none if it was shown; to be called when nothing more comes."""
+        state = self._begun.rstrip(b"\r").rpartition(b"\r")[2]
+        is_bar = b"\r" in self._begun
+        return self._shown_state(state) if is_bar and self._is_to_be_shown(state) else []
+
+    def _last_whole_state(self) -> bytes:
+        """Forget the states of a line that were written over but one; return it, if it is time to show one."""
         states, written_over, begun = self._begun[:-1].rpartition(b"\r")  # a last \r may be half a line break
         if not written_over:
             return b""
-        self._begun = begun + self._begun[-1:]
-        now = time.monotonic()
-        if now - self._shown_at < PROGRESS:
-            return b""
-        self._shown_at = now
-        return states.rpartition(b"\r")[2]
+        self._begun = b"\r" + begun + self._begun[-1:]
+        state = states.rpartition(b"\r")[2]
+        return state if self._is_to_be_shown(state) else b""
+
+    def _is_to_be_shown(self, state: bytes) -> bool:
+        return state not in (b"", self._state) and time.monotonic() - self._shown_at >= PROGRESS
+
+    def _shown_state(self, state: bytes) -> list[str]:
+        shown = self._shown(state)
+        self._state, self._shown_at = state, time.monotonic()
+        return shown
 
     def _read(self) -> bytes:
         try:
@@ -146,6 +157,9 @@ class Worker:
         shown = text.decode(errors="replace").split("\n")
         if b"\r" in text:
             shown = [line.rstrip("\r") for line in shown]
+            if self._state and shown[0].rpartition("\r")[2] == self._state.decode(errors="replace"):
+                del shown[0]  # it is seen already
+        self._state = b""
         self.printed += shown
         return shown
 

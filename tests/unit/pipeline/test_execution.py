@@ -443,3 +443,18 @@ def test_the_last_state_of_a_progress_bar_is_seen_as_it_comes(stages, run, proje
     lines = log.read_text().splitlines()
     assert any("at 3" in line for line in lines)
     assert all(line.count("at ") <= 1 for line in lines)
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [r"at 1\r", r"\rat 1", r"at 0\rat 1\r", r"\rat 0\rat 1"],
+    ids=["first, at its end", "first, at its begin", "at its end", "at its begin"],
+)
+def test_the_last_state_of_a_bar_that_halts_is_seen(stages, run, project, monkeypatch, printed):
+    """What a bar shows when nothing more comes is seen, once, whether it moves back before a state or after it."""
+    monkeypatch.setattr(worker, "PROGRESS", 0)
+    log = project.logs / "run.log"
+    halts = f"for i in $(seq 50); do if grep -q 'at 1' {log}; then break; fi; sleep 0.1; done; grep 'at 1' {log} > seen"
+    stages(a=f"printf '{printed}'; {halts}; echo")
+    assert run() == ["a"]
+    assert Path("seen").read_text().count("at 1") == log.read_text().count("at 1") == 1
