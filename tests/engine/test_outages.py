@@ -3,9 +3,10 @@
 import json
 import os
 import re
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -317,3 +318,39 @@ def test_the_next_free_port_of_a_range_is_taken(clone: Clone, taken: int) -> Non
     done = clone.make("ui", MLFLOW_PORT=f"{taken}-{taken + 9}")
     found = re.search(r"^MLflow: http://127\.0\.0\.1:(\d+)/", done.stdout, re.M)
     assert taken < int(found[1]) <= taken + 9
+
+
+# --- a server that dies at its start
+
+
+def of_a_newer_mlflow(clone: Clone) -> None:
+    with closing(sqlite3.connect(clone.path / ".local/mlflow/mlflow.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+
+
+def that_crashes(clone: Clone) -> None:
+    app = clone.path / "scripts/mlflow_app/password.py"
+    app.write_text(f"raise SystemExit('out of luck')\n{app.read_text()}")
+
+
+DEATHS = {
+    of_a_newer_mlflow: "MLflow's database was made by another version of MLflow, and cannot be upgraded: .*ffffffffffff"
+    ".*; expected one of this version or an older one: use the commit that made it, or move .* away",
+    that_crashes: "the local MLflow server ended before it answered: .*out of luck.*: 'make down ui' starts it again",
+}
+
+
+@pytest.mark.parametrize("cause", DEATHS, ids=lambda cause: cause.__name__)
+@pytest.mark.parametrize("target", ["ui", pytest.param("run", marks=pytest.mark.deep)])
+def test_a_server_that_dies_at_its_start_is_told(clone: Clone, cause: Callable[[Clone], None], target: str) -> None:
+    """What kept the local server from starting is told as soon as it has ended, with its last words; then it starts."""
+    clone.make("down")
+    database = clone.path / ".local/mlflow/mlflow.db"
+    before = database.read_bytes()
+    cause(clone)
+    done = clone.make(target, check=False)
+    assert done.returncode == 2
+    assert re.fullmatch(f"error: {DEATHS[cause]}", last_line(done)), done.stdout
+    clone.restore()
+    database.write_bytes(before)
+    assert "http://" in clone.make("ui").stdout
