@@ -26,9 +26,8 @@ def networks(clone: Clone) -> list[str]:
     return clone.docker("network", "ls", "--format", "{{.Name}}")
 
 
-def test_a_clone_that_was_moved_or_copied(clone_at: Callable[[str], Clone]) -> None:
-    """What ran for a clone at its old place is told and removed, and the models are there at the new one; a copy has
-    services of its own, and leaves the first one's alone; `make down` gives a network back."""
+def test_a_clone_that_was_moved(clone_at: Callable[[str], Clone]) -> None:
+    """What ran for a clone at its old place is told and removed, and the models are there at the new one."""
     old = clone_at("elsewhere/old")
     old.make("run")
     assert services(old) and networks(old)
@@ -40,18 +39,26 @@ def test_a_clone_that_was_moved_or_copied(clone_at: Callable[[str], Clone]) -> N
     assert stages_line(done) == NOTHING
     assert not services(old) and not networks(old)
     assert len(services(new)) == 1 and len(new.registry()) == 1
-    copy = clone_at("elsewhere/copy")
+    new.make("down")
+    assert not services(new) and not networks(new)
+    new.make("metrics")
+    assert not networks(new)
+
+
+@pytest.mark.deep
+def test_a_clone_that_was_copied(clone_at: Callable[[str], Clone]) -> None:
+    """A copy has services of its own, and leaves the first one's alone."""
+    first, copy = clone_at("elsewhere/first"), clone_at("elsewhere/copy")
+    first.make("run")
     shutil.rmtree(copy.path)
-    shutil.copytree(new.path, copy.path, symlinks=True)
+    shutil.copytree(first.path, copy.path, symlinks=True)
     done = copy.make("down", "run")
     assert "was moved" not in done.stdout and stages_line(done) == NOTHING
-    assert len(services(new)) == len(services(copy)) == 1
-    for clone in (new, copy):
+    assert len(services(first)) == len(services(copy)) == 1
+    for clone in (first, copy):
         clone.make("down")
         assert not services(clone) and not networks(clone)
-        clone.make("metrics")
-        assert not networks(clone)
-    assert stages_line(new.make("run")) == NOTHING
+    assert stages_line(first.make("run")) == NOTHING
 
 
 @pytest.mark.deep

@@ -14,7 +14,9 @@ pytestmark = pytest.mark.docker
 NO_ARTIFACTS = {"type": "tmpfs", "target": "/mlflow/artifacts", "tmpfs": {"size": 4096, "mode": 0o1777}}
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    "stage", [pytest.param(name, marks=[] if name == "train" else pytest.mark.deep) for name in STAGES]
+)
 def test_a_stage_without_space(undisturbed: tuple[Clone, Result], stage: str) -> None:  # noqa: F811
     """A stage whose output does not fit ends in one sentence and leaves nothing; the next run ends as it should."""
     clone, expected = undisturbed
@@ -32,6 +34,7 @@ def test_a_stage_without_space(undisturbed: tuple[Clone, Result], stage: str) ->
     assert (found.files, found.lock) == (expected.files, expected.lock)
 
 
+@pytest.mark.deep
 def test_mlflow_without_space(undisturbed: tuple[Clone, Result], restart: Callable[..., None]) -> None:  # noqa: F811
     """A server that cannot store a model costs no training: one sentence; with space, the next run publishes."""
     clone, expected = undisturbed

@@ -179,7 +179,7 @@ def test_no_stage_waits_for_a_server_that_is_held_back(clone: Clone) -> None:
 DEEP = pytest.mark.deep
 MOMENTS = [
     pytest.param(21, "/mlflow/runs/create", marks=DEEP),
-    pytest.param(22, "/mlflow/runs/log-inputs"),
+    pytest.param(22, "/mlflow/runs/log-inputs", marks=DEEP),
     pytest.param(23, "/artifacts/model/MLmodel", marks=DEEP),
     pytest.param(24, "/mlflow/model-versions/create", marks=DEEP),
     pytest.param(25, "/mlflow/model-versions/transition-stage"),

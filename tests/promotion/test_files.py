@@ -209,11 +209,14 @@ def test_every_mlflow_loads_the_model(
     assert done.stdout.startswith("2.7.1" if client == OLD else "3.")
 
 
-def test_a_folder_of_many_files_is_a_model(model: Model, loadable: Callable[[Path], Files], tmp_path: Path) -> None:
-    """A folder of 500 files is sent, read back, and measured again as one model."""
+@pytest.mark.parametrize("many", [50, pytest.param(500, marks=pytest.mark.deep)])
+def test_a_folder_of_many_files_is_a_model(
+    model: Model, loadable: Callable[[Path], Files], tmp_path: Path, many: int
+) -> None:
+    """A folder of many files is sent, read back, and measured again as one model."""
     folder = tmp_path / "weights"
-    for number in range(500):
-        file = folder / f"layer-{number // 100}" / f"{number}.txt"
+    for number in range(many):
+        file = folder / f"layer-{number // 10}" / f"{number}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{model.name} {number}")
     files = loadable(folder)

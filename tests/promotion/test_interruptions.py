@@ -22,7 +22,7 @@ pytestmark = [
 FORK = multiprocessing.get_context("fork")
 KILLED = 9
 MOST_CHANGES = 200
-EVERY = [pytest.param(9, id="some-calls"), pytest.param(1, id="every-call", marks=pytest.mark.deep)]
+EVERY = [pytest.param(17, id="some-calls"), pytest.param(1, id="every-call", marks=pytest.mark.deep)]
 """How far apart the calls are at which a fault comes. Each server begins at another one."""
 Send = Callable[..., requests.Response]
 Publication = Callable[[], None]
@@ -202,7 +202,7 @@ def broken_from(model: Model, files: Files, first: int, fault: str) -> bool:
 @pytest.mark.parametrize(
     ("fault", "every"),
     [
-        *(pytest.param(fault, 12, id=f"{fault} at some calls") for fault in ("500", "broken off")),
+        pytest.param("500", 12, id="500 at some calls"),
         *(
             pytest.param(fault, 1 if fault == "500" else 4, id=f"{fault} at any call", marks=pytest.mark.deep)
             for fault in [*FAULTS, "broken off"]
@@ -262,7 +262,7 @@ def sides(*published: tuple[Model, Files]) -> Publication:
     return lambda: [owner.publish_files(files) for owner, files in published] and None
 
 
-@pytest.mark.parametrize("races", [4, pytest.param(50, marks=pytest.mark.deep)])
+@pytest.mark.parametrize("races", [2, pytest.param(50, marks=pytest.mark.deep)])
 def test_of_two_promoters_the_better_wins(model: Model, neighbour: Model, races: int) -> None:
     """In races of two machines with two better models each, the better one of both ends in production, alone, whoever
     came first."""
