@@ -21,6 +21,8 @@ from scripts.pipeline.stage import prefix
 from scripts.project import PROJECT, Project, UserError, atomic_write, may_be_cut_off
 
 LIMITS = ("MEMORY", "CPUS", "PIDS", "TIMEOUT", "OUTPUT_SIZE", "OUTPUT_FILES")
+OF_SOME = ("GPUS", "SHM", "TMP")
+"""Limits of those stages alone whose blocks give them."""
 UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 LOCAL_MLFLOW = "http://mlflow:5000"
 DAGSHUB_REMOTE = "s3://dvc"
@@ -91,7 +93,7 @@ def settings(
     Raise UserError for a variable of .env that is neither in .env.example, nor a limit of one of the `stages`, nor one
     of those that a block has `named`.
     """
-    limits = [f"{prefix(stage)}_{limit}" for stage in stages for limit in LIMITS]
+    limits = [f"{prefix(stage)}_{limit}" for stage in stages for limit in (*LIMITS, *OF_SOME)]
     names = list(dict.fromkeys([*defaults, *limits, *sorted(named)]))
     for name in dotenv:
         if name not in names:

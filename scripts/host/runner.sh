@@ -122,7 +122,7 @@ if [ -z "$needs_network" ]; then network=none; fi
 set -- "$runner_image" python -m scripts "$@"
 # Shell variables are passed on by name: settings (.env.example lists them) and what builds need.
 settings=$(sed -n 's/^#* *\([A-Z][A-Z0-9_]*\)=.*/\1/p' .env.example)
-limits=$(env | sed -nE 's/^([A-Z][A-Z0-9_]*_(MEMORY|CPUS|PIDS|TIMEOUT|OUTPUT_SIZE|OUTPUT_FILES))=.*/\1/p') # of one stage: TRAIN_MEMORY
+limits=$(env | sed -nE 's/^([A-Z][A-Z0-9_]*_(MEMORY|CPUS|PIDS|TIMEOUT|OUTPUT_SIZE|OUTPUT_FILES|GPUS|SHM|TMP))=.*/\1/p') # of one stage: TRAIN_MEMORY
 known=" $(env | sed -n 's/^\([A-Za-z_][A-Za-z0-9_]*\)=.*/\1/p' | tr '\n' ' ') " # once, not a process for each name
 for name in $settings $limits PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST \
     HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy CI TERM WAIT KEEP_GOING; do

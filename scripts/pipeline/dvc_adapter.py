@@ -34,6 +34,7 @@ from dvc_objects.fs.errors import AuthError, ConfigError
 from dvc_objects.fs.generic import copy, log_exceptions
 
 from scripts.pipeline.console import printable
+from scripts.pipeline.stage import block
 from scripts.project import UserError, atomic_write, load_strangers_yaml, load_yaml
 
 colorama.deinit()  # DVC starts it, for Windows: it reads escape sequences in all that is printed, and fails at some
@@ -82,10 +83,13 @@ def plan(repo: Repo, targets: Sequence[str]) -> Plan:
     """Return the stages that `targets` (none: all) consist of. Raise UserError for an unknown one."""
     graph = get_active_graph(repo.index.graph)
     by_name = {stage.addressing: stage for stage in graph}
-    for name in targets:
-        if name not in by_name:
-            raise UserError(f"there is no stage {name}; expected one of {', '.join(by_name)}: correct the name")
-    stages = plan_repro(graph, [by_name[name] for name in targets] or list(graph))
+    asked_for = []
+    for target in targets:
+        of_block = [name for name in by_name if target in (name, block(name))]
+        if not of_block:
+            raise UserError(f"there is no stage {target}; expected one of {', '.join(by_name)}: correct the name")
+        asked_for += of_block
+    stages = plan_repro(graph, [by_name[name] for name in asked_for] or list(graph))
     return Plan(
         {stage.addressing: stage for stage in stages},
         {stage.addressing: [need.addressing for need in graph.successors(stage)] for stage in stages},

@@ -17,7 +17,7 @@ from scripts.pipeline.console import Console
 from scripts.pipeline.containers import GRACE, stop_stages
 from scripts.pipeline.live_metrics import MARK, LiveMetric, parse
 from scripts.pipeline.scheduler import Schedule
-from scripts.pipeline.stage import Pipeline, prefix
+from scripts.pipeline.stage import Pipeline, block, prefix
 from scripts.pipeline.worker import FAILED, RAN, Task, Worker
 from scripts.project import Project, UserError, load_yaml
 from scripts.recovery.dvc_files import keep_dvc_lock
@@ -63,6 +63,7 @@ def reproduce(
     Raise UserError if a stage fails: with the stage's own sentence if it gave one.
     """
     jobs = _jobs()
+    os.environ.update(pipeline.given(os.environ))
     with dvc_adapter.errors(), dvc_adapter.repository(project.root) as repo:
         planned = dvc_adapter.plan(repo, targets)
         todo = dvc_adapter.changed(repo, planned)
@@ -127,7 +128,7 @@ class _Preparation:
         self._project, self._pipeline, self._before_mlflow = project, pipeline, before_mlflow
         here = build.on_this_machine()
         self._base = {images.BASE: wanted[images.BASE]}
-        self._used = {name: wanted[name] for name in todo.stages if name in wanted}
+        self._used = {name: wanted[block(name)] for name in todo.stages if block(name) in wanted}
         build.claim_present(self._base | self._used, here)
         self._missing = {name: image for name, image in self._used.items() if image.tag not in here}
         if not self._missing:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from scripts import settings
 from scripts.pipeline.console import harmless
 from scripts.pipeline.containers import docker, of_this_clone
-from scripts.pipeline.stage import prefix
+from scripts.pipeline.stage import block, prefix
 from scripts.project import Project
 
 TRANSIENT = re.compile(
@@ -18,12 +18,18 @@ TRANSIENT = re.compile(
 SIGNALS = {
     "132": "an instruction that this processor does not have: expected packages that are built for it",
     "134": "its own abort: its last words say why",
-    "135": "a bus error, most often of a full /dev/shm, which has 64 MB in a container: expected less shared memory, "
-    "as with fewer worker processes",
+    "135": "a bus error, most often of a full /dev/shm, which has 64 MB in a container: expected more of it, as by "
+    'shm="1g" in its block, or less use, as with fewer worker processes',
     "136": "an arithmetic error",
     "139": "a segmentation fault: expected none, so look for the package that is written in C and was called last",
 }
 """What a signal means that ends a process which did something wrong, by exit code: 128 and the signal's number."""
+NO_GPU = re.compile(r"could not select device driver|nvidia-container-cli|no known GPU vendor|no such device.*nvidia")
+"""What the engine says if it has no GPU, or none that it can give."""
+TRACEBACK, APP = "Traceback (most recent call last):", "/app/"
+FRAME = re.compile(r'  File "(?P<file>[^"]+)", line (?P<line>\d+)')
+EXCEPTION = re.compile(r"(?!ERROR\b)[\w.]+(:|$)")
+"""How Python prints an exception; a stage's own files are in /app of its image."""
 NOT_STARTED = "125"
 """What `docker run` exits with if the engine, and not the container, failed."""
 
@@ -41,6 +47,21 @@ def is_transient(printed: list[str]) -> bool:
 def _code(printed: list[str]) -> str:
     """Return the exit code that DVC's last words name; empty if they name none."""
     return next((match[1] for line in reversed(printed) if (match := re.search(r"exited with (\d+)$", line))), "")
+
+
+def _exception(printed: list[str], stage: str) -> str:
+    """Return the last exception that Python printed, and the last line of the stage's own files that led to it."""
+    begin = next((at for at in reversed(range(len(printed))) if printed[at].startswith(TRACEBACK)), None)
+    if begin is None:
+        return ""
+    end = next((at for at in range(begin + 1, len(printed)) if not printed[at].startswith(" ")), None)
+    frames = [match for line in printed[begin:end] if (match := FRAME.match(line))]
+    own = [match for match in frames if match["file"].startswith(APP)] or frames
+    if end is None or not own or not EXCEPTION.match(printed[end]):
+        return ""
+    file = own[-1]["file"]
+    place = f"stages/{block(stage)}/{file.removeprefix(APP)}" if file.startswith(APP) else file
+    return f"{printed[end][:300]}, in {place}, line {own[-1]['line']}"
 
 
 def ran_out_of_memory(stage: str, since: datetime) -> bool:
@@ -64,6 +85,11 @@ def why(
     by_docker = [line for line in printed if line.startswith(("docker: ", "invalid argument "))]
     code = _code(printed)
     log = f"see above or {(project.logs / log).relative_to(project.root)}"
+    if code == NOT_STARTED and by_docker and NO_GPU.search(by_docker[-1]):
+        return (
+            f"stage {stage} asks for a GPU (gpus in its block), and the Docker engine has none to give; expected "
+            "NVIDIA's driver and container toolkit on its machine: install them, or take gpus out of the block"
+        )
     if code == NOT_STARTED and by_docker:
         hint = ": 'make build' builds it" if "No such image" in by_docker[-1] else f"; is a limit in .env wrong? {log}"
         return f"stage {stage} could not be started, {by_docker[-1].removeprefix('docker: ').rstrip('.')}{hint}"
@@ -80,7 +106,8 @@ def why(
     if code in ("137", "143"):
         return f"stage {stage} was killed from outside (exit code {code}); expected it to end by itself: run again"
     if code:
-        return f"stage {stage} crashed with exit code {code}; expected 0, or 2 with a sentence: {log}"
+        exception = f" ({crash})" if (crash := _exception(printed, stage)) else ""
+        return f"stage {stage} crashed with exit code {code}{exception}; expected 0, or 2 with a sentence: {log}"
     by_dvc = [line.removeprefix("ERROR: ") for line in printed if line.startswith("ERROR: ")]
     if by_dvc and (missing := re.match(r"failed to reproduce '(.+)': \[Errno 2\].*: '(.+)'", by_dvc[-1])):
         path = os.path.relpath(missing[2], project.root)

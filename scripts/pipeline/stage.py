@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from scripts.pipeline import docker_options
 from scripts.project import UserError
 from scripts.registry.gate import Gate
 
@@ -26,6 +27,9 @@ IN_RUNNER = 'test "$CLONE" || { echo "error: stages run in the project\'s runner
 TAKE_OVER = "python -m scripts.pipeline.takeover"
 NOT_FOR_OUTPUTS = {".git", ".github", ".dvc", ".local", "scripts", "stages"}
 """Folders that no stage may write to: what lies there is run, or says what is run."""
+JOIN = "@"
+"""What DVC puts between the name of a block and the name of a value in the name of a stage."""
+SIZE = re.compile(r"[1-9]\d*[kmg]", re.IGNORECASE)
 Files = Mapping[str, str]
 
 
@@ -65,6 +69,11 @@ class Stage:
     network: str = "none"
     env: Sequence[str] = ()
     section: Mapping[str, Any] | None = None  # of params.yaml
+    gpus: str | int | None = None
+    shm: str | None = None
+    tmp: str | None = None
+    options: Sequence[str] = ()
+    filled_in: str = ""  # arguments that DVC fills in for each value of a foreach
 
     @property
     def made(self) -> dict[str, Files]:
@@ -82,9 +91,23 @@ class Stage:
         return os.path.commonpath([str(PurePosixPath(path).parent) for path in self.written.values()])
 
     @property
+    def block(self) -> str:
+        """The name of its block, which is that of its folder, image and section too: `train@fr` -> `train`."""
+        return block(self.name)
+
+    @property
     def prefix(self) -> str:
         """How the names of the stage's limits begin: `my-stage` -> `MY_STAGE`."""
         return prefix(self.name)
+
+    @property
+    def given(self) -> dict[str, str]:
+        """What the block gives of limits that only some stages have, by variable; those of .env go before them."""
+        return {
+            f"{self.prefix}_{limit}": str(value)
+            for limit, value in (("GPUS", self.gpus), ("SHM", self.shm), ("TMP", self.tmp))
+            if value is not None
+        }
 
     @property
     def work(self) -> str:
@@ -107,6 +130,12 @@ class Stage:
             raise UserError(f"the network is {self.network!r}; expected one of {', '.join(NETWORKS)}")
         if isinstance(self.env, str | Mapping) or not all(re.fullmatch(r"[A-Z][A-Z0-9_]*", e) for e in self.env):
             raise UserError('env holds more than names; expected a list like ["TOKEN"]: values stay in the environment')
+        if self.gpus is not None and not re.fullmatch(r"all|[1-9]\d*|device=[\w,-]+", str(self.gpus)):
+            raise UserError(f'gpus is {self.gpus!r}; expected "all", a count, or "device=0": correct it')
+        for name, size in (("shm", self.shm), ("tmp", self.tmp)):
+            if size is not None and not SIZE.fullmatch(str(size)):
+                raise UserError(f'{name} is {size!r}; expected a size like "1g": correct it')
+        docker_options.check(self.options)
         groups = [self.inputs, *self.made.values()]
         if not all(isinstance(files, Mapping) for files in groups):
             raise UserError('a list of files was found; expected {"argument": "path"}')
@@ -143,17 +172,24 @@ class Stage:
         lines = [
             f"docker run {options} --rm --init --pull never --log-driver none".replace("  ", " "),
             f'--label "pipeline.clone=$CLONE" --label pipeline.stage={self.name}',
-            '--user "$STAGE_USER" --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges',
+            f'--user "$STAGE_USER" --read-only --tmpfs {self._tmp} --cap-drop ALL --security-opt no-new-privileges',
             f'--memory "${self.prefix}_MEMORY" --cpus "${self.prefix}_CPUS" --pids-limit "${self.prefix}_PIDS" '
             f"--network {NETWORKS[network]}",
             " ".join(f"--env {variable}" for variable in env),
             " ".join(f"--env {variable}" for variable in PROXIES) if network != "none" else "",
+            f'--gpus "${self.prefix}_GPUS"' if self.gpus is not None else "",
+            f'--shm-size "${self.prefix}_SHM"' if self.shm is not None else "",
+            shlex.join(self.options),
             *map(str, mounts),
             self.image,
             *(f"--{argument} {shlex.quote(path)}" for argument, path in files.items()),
             parameters,
         ]
         return " \\\n  ".join(filter(None, lines))
+
+    @property
+    def _tmp(self) -> str:
+        return "/tmp" if self.tmp is None else f'"/tmp:size=${self.prefix}_TMP"'
 
     def in_time(self, docker_run: str) -> str:
         """Return the command that ends after the stage's time limit.
@@ -164,7 +200,8 @@ class Stage:
 
     def command(self) -> str:
         """Return the `docker run` of dvc.yaml, as a person would type it; DVC fills in the parameters."""
-        parameters = "" if self.section is None else f"${{{self.name}}}"
+        section = "" if self.section is None else f"${{{self.block}}}"
+        parameters = " ".join(filter(None, [section, self.filled_in]))
         return self.in_time(self.docker_run(self.mounts, parameters=parameters))
 
     def commands(self) -> list[str]:
@@ -178,18 +215,20 @@ class Stage:
         taking_over = f"{TAKE_OVER} {self.name} {shlex.join(self.written.values())}"
         return [_Literal(empty), _Literal(self.command()), taking_over]
 
-    def as_yaml(self) -> str:
-        """Return the block of dvc.yaml, indented to stand below `stages:`."""
-        block: dict[str, Any] = {"cmd": self.commands()}
+    def as_yaml(self, values: Mapping[str, Any] | None = None) -> str:
+        """Return the block of dvc.yaml, indented to stand below `stages:`; with the `values` of a foreach or matrix."""
+        found: dict[str, Any] = {"cmd": self.commands()}
         if self.inputs:
-            block["deps"] = list(self.inputs.values())
+            found["deps"] = list(self.inputs.values())
         if self.section is not None:
-            block["params"] = [self.name]
+            found["params"] = [self.block]
         for kind, files in self.made.items():
             if files:
                 # persist: 'dvc repro' on the host, as an editor calls it, deletes no output before it is told so
-                block[kind] = [{path: {"persist": True}} for path in files.values()]
-        return _yaml_below({self.name: block})
+                found[kind] = [{path: {"persist": True}} for path in files.values()]
+        if values is not None:
+            found = {**values, "do": found} if "foreach" in values else {**values, **found}
+        return _yaml_below({self.block: found})
 
 
 @dataclass(frozen=True)
@@ -248,6 +287,11 @@ class Pipeline:
             found[stage.name] = list(dict.fromkeys(makers))
         return found
 
+    def given(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return what the blocks give of limits that only some stages have, without those that `environ` has."""
+        found = {name: value for stage in self.stages.values() for name, value in stage.given.items()}
+        return {name: value for name, value in found.items() if not environ.get(name)}
+
     def needs(self, name: str) -> list[str]:
         """Return the stages whose files the stage reads."""
         return self._needs[name]
@@ -271,9 +315,14 @@ class Pipeline:
             raise UserError(f"the stages {circle} wait for each other; expected no circle: change an input") from None
 
 
+def block(stage: str) -> str:
+    """Return the name of a stage's block: `train@fr` -> `train`."""
+    return stage.partition(JOIN)[0]
+
+
 def prefix(stage: str) -> str:
     """Return how the names of a stage's limits begin: `my-stage` -> `MY_STAGE`."""
-    return stage.upper().replace("-", "_")
+    return block(stage).upper().replace("-", "_")
 
 
 def check_path(path: object) -> None:

@@ -14,10 +14,11 @@ from typing import Any
 import jinja2
 import yaml
 
+from scripts.pipeline import foreach as each
 from scripts.pipeline.images import BASE, Image
 from scripts.pipeline.images import load as load_images
 from scripts.pipeline.params import read_params, text_of
-from scripts.pipeline.stage import Files, Model, Pipeline, Stage, check_path
+from scripts.pipeline.stage import Files, Model, Pipeline, Stage, block, check_path
 from scripts.project import ROOT, UserError, load_yaml, write_if_changed
 from scripts.registry.gate import Gate
 
@@ -64,24 +65,39 @@ class _Blocks:
         plots: Files | None = None,
         network: str = "none",
         env: Sequence[str] = (),
+        gpus: str | int | None = None,
+        shm: str | None = None,
+        tmp: str | None = None,
+        options: Sequence[str] = (),
+        foreach: Any = None,
+        matrix: Any = None,
     ) -> str:
-        """Return the block of one stage as YAML. Raise UserError if it cannot work."""
+        """Return the block of one stage, or of one for each value, as YAML. Raise UserError if it cannot work."""
         if name not in self.images or name == BASE:
             raise UserError(f"stage {name!r} has no folder stages/{name} with files in it; expected one: make it")
         files = (inputs or {}, outputs or {}, metrics or {}, plots or {})
         section = self.params.get(name)
-        stage = Stage(name, self.images[name].tag, *files, network, env, section)
+        stage = Stage(name, self.images[name].tag, *files, network, env, section, gpus, shm, tmp, options)
         try:
-            stage.check()
-            self._check_beside_others(stage)
+            if name in map(block, self.stages):
+                raise UserError("it has a block already; expected one: give the other a name and a folder of its own")
+            if foreach is None and matrix is None:
+                self._add(stage)
+                return stage.as_yaml()
+            values, items = each.items(foreach, matrix)
+            for one in each.expand(stage, items):
+                self._add(one)
+            by_key = matrix is not None or isinstance(foreach, Mapping)
+            return each.pattern(stage, items, by_key=by_key).as_yaml(values)
         except UserError as error:
             raise UserError(f"stage {name!r}: {error}") from None
-        self.stages[name] = stage
-        return stage.as_yaml()
+
+    def _add(self, stage: Stage) -> None:
+        stage.check()
+        self._check_beside_others(stage)
+        self.stages[stage.name] = stage
 
     def _check_beside_others(self, stage: Stage) -> None:
-        if stage.name in self.stages:
-            raise UserError("it has a block already; expected one: give the other a name and a folder of its own")
         for other in self.stages.values():
             if os.path.commonpath([stage.folder, other.folder]) in (stage.folder, other.folder):
                 raise UserError(
@@ -189,7 +205,7 @@ def render(text: str, params: Mapping[str, Any], images: Mapping[str, Image], ro
         pipeline.check_order()
     except UserError as error:
         raise UserError(f"{TEMPLATE}: {error}") from None
-    known = list(dict.fromkeys([*blocks.stages, *sorted(blocks.params.looked_at)]))
+    known = list(dict.fromkeys([*map(block, blocks.stages), *sorted(blocks.params.looked_at)]))
     if unread := set(params) - set(known):
         expected = ", ".join(known)
         raise UserError(

@@ -1,5 +1,6 @@
 """Files that were being written, and folders that were being worked in, when a run was killed."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import yaml
 from scripts.pipeline.takeover import remove_tree
 from scripts.project import Project, load_yaml
 from scripts.recovery.report import say
+
+FILLED_IN = re.compile(r"\$\{[^}]*\}")
+"""What DVC fills in for each value of a foreach."""
 
 
 def remove_work_folders(project: Project) -> None:
@@ -36,8 +40,11 @@ def outputs(project: Project) -> Iterator[Path]:
     try:
         stages = load_yaml(project.dvc_yaml.read_text())["stages"]
         for stage in stages.values():
-            for output in (output for kind in ("outs", "metrics", "plots") for output in stage.get(kind, [])):
+            made = stage.get("do", stage)  # of a foreach
+            for output in (output for kind in ("outs", "metrics", "plots") for output in made.get(kind, [])):
                 # DVC also takes a mapping of a path to its options.
-                yield from (project.root / path for path in ([output] if isinstance(output, str) else output))
+                for path in [output] if isinstance(output, str) else output:
+                    pattern = FILLED_IN.sub("*", path)
+                    yield from [project.root / path] if pattern == path else project.root.glob(pattern)
     except (FileNotFoundError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
         return

@@ -47,7 +47,7 @@ def snapshot(pipeline: Pipeline, wanted: Mapping[str, images.Image], project: Pr
     """Return what a run of `pipeline` in the `wanted` images uses. Raise UserError if git cannot say."""
     commit = head(project)
     tags = {images.BASE: wanted[images.BASE].tag}
-    tags |= {stage.name: stage.image for stage in pipeline.stages.values()}
+    tags |= {stage.block: stage.image for stage in pipeline.stages.values()}
     files = {
         "dvc.yaml": pipeline.text.encode(),
         "params.yaml": project.params.read_bytes(),

@@ -17,7 +17,7 @@ import requests
 from scripts.digests import sha256
 from scripts.faults import reason
 from scripts.pipeline import dvc_adapter, images
-from scripts.pipeline.stage import Model, Pipeline
+from scripts.pipeline.stage import Model, Pipeline, block
 from scripts.project import Project, UserError
 from scripts.registry import logged, provenance, reader, records, scoring
 from scripts.registry.gate import Unscorable
@@ -66,7 +66,7 @@ class Job:
         who: str,
     ) -> "Job":
         """Take the snapshot. Raise UserError if git cannot tell what is not committed."""
-        needed = {model.maker: requirements(project, model.maker) for model in models}
+        needed = {model.maker: requirements(project, block(model.maker)) for model in models}
         return cls(project, pipeline, models, wanted, provenance.snapshot(pipeline, wanted, project), needed, who)
 
 
@@ -214,7 +214,7 @@ class Publication:
 
     def _tags(self) -> dict[str, str]:
         snapshot = self._job.snapshot
-        tags = {f"image.{name}": self._job.pipeline.stages[name].image for name in self.stages}
+        tags = {f"image.{block(name)}": self._job.pipeline.stages[name].image for name in self.stages}
         code = {"git_commit": snapshot.commit, "git_dirty": str(snapshot.dirty).lower()}
         return tags | code | {"mlflow.source.git.commit": snapshot.commit}
 

@@ -68,7 +68,7 @@ class Scorer:
         Raise UserError for a fault of the Docker engine, or if the container is killed from outside: that says nothing
         about the model.
         """
-        build.ensure({name: self.wanted[name] for name in (images.BASE, self.stage.name)}, self.project)
+        build.ensure({name: self.wanted[name] for name in (images.BASE, self.stage.block)}, self.project)
         folder = self.project.score / self.stage.name
         shutil.rmtree(folder, ignore_errors=True)
         try:

@@ -55,3 +55,48 @@ def test_a_signal_of_its_own_is_told_as_what_it_is(project, code, told):
     said = failures.why([ENDED.format(code)], "fit", project, starved=False, ran=1)
     assert said.startswith(f"stage fit ended by {told}") and f"(exit code {code})" in said
     assert "killed" not in said and "run again" not in said
+
+
+TRACEBACK = """\
+Traceback (most recent call last):
+  File "<frozen runpy>", line 198, in _run_module_as_main
+  File "/app/fit.py", line 7, in <module>
+    main()
+  File "/app/helper/rows.py", line 31, in read
+    return json.loads(text)
+  File "/usr/lib/python3.13/json/decoder.py", line 356, in raw_decode
+    raise JSONDecodeError("Expecting value", s, err.value) from None
+json.decoder.JSONDecodeError: Expecting value: line 1 column 1 (char 0)
+""".splitlines()
+
+
+@pytest.mark.parametrize("before", [[], [*TRACEBACK[:4], "KeyError: 'a'", "", "During ...:", ""]])
+@pytest.mark.parametrize("stage", ["fit", "fit@de"])
+def test_a_crash_names_its_exception_and_the_line_of_the_stage(project, before, stage):
+    """The last line of a run that crashed has the exception, and the place in the stage's own files that led to it."""
+    said = failures.why([*before, *TRACEBACK, "bye", ENDED.format(1)], stage, project, starved=False)
+    assert (
+        f"stage {stage} crashed with exit code 1 (json.decoder.JSONDecodeError: Expecting value: line 1 column 1 "
+        "(char 0), in stages/fit/helper/rows.py, line 31); expected 0"
+    ) in said
+
+
+@pytest.mark.parametrize("printed", [[], TRACEBACK[:1], TRACEBACK[:-1], ["Traceback (most recent call last):", "x: y"]])
+def test_a_traceback_that_is_none_is_left_out(project, printed):
+    """What only looks like a traceback, or is cut off, is not repeated."""
+    said = failures.why([*printed, ENDED.format(1)], "fit", project, starved=False)
+    assert said.startswith("stage fit crashed with exit code 1; expected 0")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        'could not select device driver "" with capabilities: [[gpu]]',
+        "failed to create task: nvidia-container-cli: initialization error: nvml error: driver not loaded",
+    ],
+)
+def test_an_engine_without_a_gpu_is_told(project, words):
+    """What Docker says of a GPU that it does not have is told in words that say what is missing."""
+    printed = [f"docker: Error response from daemon: {words}.", ENDED.format(125)]
+    said = failures.why(printed, "fit", project, starved=False)
+    assert said.startswith("stage fit asks for a GPU (gpus in its block), and the Docker engine has none")

@@ -665,3 +665,44 @@ def test_dvc_hands_on_every_kind_of_value(project):
     expected = "--out data/a/x.csv --warm --no-cold --word 'a b' --nothing None --share 0.5"
     assert after == shlex.split(expected)
     assert "$MY_STAGE_MEMORY" in arguments
+
+
+# --- What only some stages need -------------------------------------------------------------------------------------
+
+
+def test_a_gpu_and_memory_of_their_own_are_limits_of_the_environment():
+    """gpus, shm and tmp reach Docker by variables, so that another value, in the block or in .env, reruns nothing."""
+    found = template.render(f'{{{{ stage("one", {OUT}, gpus="all", shm="1g", tmp="8g") }}}}', {}, BUILT).stages["one"]
+    other = template.render(f'{{{{ stage("one", {OUT}, gpus=2, shm="2g", tmp="9g") }}}}', {}, BUILT).stages["one"]
+    command = split(found.command())
+    assert "--gpus $ONE_GPUS --shm-size $ONE_SHM" in " ".join(command) and "/tmp:size=$ONE_TMP" in command
+    assert found.commands() == other.commands()
+    assert found.given == {"ONE_GPUS": "all", "ONE_SHM": "1g", "ONE_TMP": "8g"}
+
+
+def test_dotenv_goes_before_a_block():
+    """Of a limit that a block gives, the environment's value is the one that counts."""
+    found = template.render(f'{{{{ stage("one", {OUT}, gpus="all", shm="1g") }}}}', {}, BUILT)
+    assert found.given({"ONE_GPUS": "2"}) == {"ONE_SHM": "1g"}
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ('gpus="two"', "gpus is 'two'; expected"),
+        ("gpus=0", "gpus is 0; expected"),
+        ('shm="much"', "shm is 'much'; expected a size"),
+        ("shm=1", "shm is 1; expected a size"),
+        ('tmp="1g,exec"', "tmp is '1g,exec'; expected a size"),
+        ('options=["--privileged"]', "would break a promise"),
+    ],
+)
+def test_what_docker_would_not_take_is_refused(given, sentence):
+    """A value that Docker would refuse, or read as more than it is, is told before anything runs."""
+    assert sentence in refusal(f'stage("one", {OUT}, {given})')
+
+
+def test_options_are_dockers_own_words():
+    """Each option reaches Docker as one word, whatever is in it."""
+    (stage,) = pipeline([f'stage("one", {OUT}, options=["--hostname=a b $c"])']).values()
+    assert "--hostname=a b $c" in words(stage)
