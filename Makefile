@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 .NOTPARALLEL:
 RUNNER := sh scripts/host/runner.sh
 # What is typed reaches the runner as it is: make would expand a $ in it, and the shell what quotation marks let out.
-WORDS := MODEL VERSION ALIAS A B WHY YES T SEED ONLY QUICK
+WORDS := MODEL VERSION ALIAS A B WHY YES T SEED ONLY QUICK CMD
 $(foreach word,$(WORDS),$(eval override $(word) := $$(value $(word))))
 export $(WORDS)
 
@@ -108,6 +108,9 @@ test-crash: ## Every process killed at every point of a run, and 100 random kill
 
 bench: ## How fast, against what: an hour or two; ONLY=name,name some of it, QUICK=1 small
 	@$(RUNNER) bench "only=$$ONLY" "quick=$$QUICK"
+
+debug-%: always ## A shell in a stage's image, with its inputs there and its code live; CMD= runs that instead
+	@$(RUNNER) debug $* "cmd=$$CMD"
 
 lint: ## Check style and shell scripts; changes nothing
 	@$(RUNNER) lint

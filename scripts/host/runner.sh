@@ -199,7 +199,7 @@ if [ "$verb" = run ]; then
     if [ -t 1 ]; then set -- --env "TERMINAL=$(stty size < /dev/tty 2> /dev/null | cut -d ' ' -f 2)" "$@"; fi
 # Docker refuses a terminal if input is piped in: 'echo dvc dag | make shell'.
 elif [ -t 0 ] && [ -t 1 ]; then set -- --interactive --tty "$@"
-elif [ "$verb" = shell ]; then set -- --interactive "$@"
+elif [ "$verb" = shell ] || [ "$verb" = debug ]; then set -- --interactive "$@"
 elif [ -t 1 ]; then set -- --tty "$@"; fi
 if [ -n "$holds_socket" ]; then
     set -- --group-add "$group" --mount "type=bind,src=$socket,dst=/var/run/docker.sock" --env "RUNNER_SOCKET=$socket" "$@"

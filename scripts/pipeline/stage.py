@@ -160,18 +160,20 @@ class Stage:
         options: str = "",
         network: str | None = None,
         env: Sequence[str] | None = None,
+        label: str = "pipeline.stage",
+        before: str = "",
     ) -> str:
         """Return the `docker run` of the stage with these mounts, as a shell command of several lines.
 
-        `parameters` are the words of the stage's section. The container may do nothing that a plain program need not
-        do, and the engine keeps no second copy of what it prints. Limits and networks come from the environment: to
-        change them reruns nothing.
+        `parameters` are the words of the stage's section, `before` goes before all arguments. The container may do
+        nothing that a plain program need not do, and the engine keeps no second copy of what it prints. Limits and
+        networks come from the environment: to change them reruns nothing.
         """
         network, env = network or self.network, self.env if env is None else env
         files = {**self.inputs, **self.written}
         lines = [
             f"docker run {options} --rm --init --pull never --log-driver none".replace("  ", " "),
-            f'--label "pipeline.clone=$CLONE" --label pipeline.stage={self.name}',
+            f'--label "pipeline.clone=$CLONE" --label {label}={self.name}',
             f'--user "$STAGE_USER" --read-only --tmpfs {self._tmp} --cap-drop ALL --security-opt no-new-privileges',
             f'--memory "${self.prefix}_MEMORY" --cpus "${self.prefix}_CPUS" --pids-limit "${self.prefix}_PIDS" '
             f"--network {NETWORKS[network]}",
@@ -182,6 +184,7 @@ class Stage:
             shlex.join(self.options),
             *map(str, mounts),
             self.image,
+            before,
             *(f"--{argument} {shlex.quote(path)}" for argument, path in files.items()),
             parameters,
         ]

@@ -17,6 +17,7 @@ from scripts.pipeline import build, failures, images, template
 from scripts.pipeline.containers import stop_stages
 from scripts.pipeline.dvc_adapter import md5
 from scripts.pipeline.params import read_params
+from scripts.pipeline.stage import block
 from scripts.project import PROJECT, ROOT, Project, UserError
 from scripts.registry.provenance import APPLY, LOCK, NO_COMMIT, PATCH, git
 from scripts.registry.recorded import FOLDER, GIVEN, Lock, Record, cache_path, files, last
@@ -131,10 +132,13 @@ def run_stages(tree: Path, lock: Lock, project: Project = PROJECT) -> list[str]:
 
     Raise UserError if one fails.
     """
-    asked_for = re.findall(r"--env (\w+)", (tree / "dvc.yaml").read_text())
+    text = (tree / "dvc.yaml").read_text()
+    asked_for = re.findall(r"--env (\w+)", text)
     without = {*SILENT, *(set(settings.SECRETS) - set(asked_for))}
     environ = {name: value for name, value in os.environ.items() if name not in without}
-    environ |= settings.limits(os.environ, [*lock])
+    environ |= settings.limits(os.environ, sorted({block(name) for name in lock}))
+    if re.search(rf"\$\w+_({'|'.join(settings.OF_SOME)})\b", text):
+        environ |= template.load(tree).given(environ)
     environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(ROOT)}  # this code takes outputs over, not the version's
     path = project.logs / LOG
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ The container is sealed: no network, no variables, its output in a folder of its
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 from collections import deque
@@ -95,9 +96,11 @@ class Scorer:
         return self.stage.in_time(self.stage.docker_run(mounts, parameters=parameters, network="none", env=()))
 
     def _run(self, folder: Path) -> Measurement | Unscorable:
-        since = datetime.now(UTC)
+        since, environ = datetime.now(UTC), {**self.stage.given, **os.environ}
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        with subprocess.Popen(["sh", "-c", self._command(folder)], cwd=self.project.root, **pipes) as client:
+        with subprocess.Popen(
+            ["sh", "-c", self._command(folder)], cwd=self.project.root, env=environ, **pipes
+        ) as client:
             printed = deque(iter(lambda: client.stdout.readline(LONGEST_LINE), b""), maxlen=KEPT_LINES)
         if client.returncode == 0:
             try:

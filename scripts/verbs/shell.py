@@ -4,8 +4,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from scripts.pipeline import dvc_adapter
+from scripts.pipeline import dvc_adapter, template
 from scripts.pipeline.params import read_params
+from scripts.project import UserError
 
 DVC = "BASH_FUNC_dvc%%"  # how bash exports a function `dvc`
 AROUND_DVC = """() {
@@ -30,6 +31,10 @@ def main(arguments: list[str]) -> None:
     sections = read_params()
     os.environ.update(variables(sections))
     os.environ[DVC] = AROUND_DVC
+    try:
+        os.environ.update(template.load().given(os.environ))
+    except UserError as error:  # a shell may be what mends it
+        print(f"note: {error}")
     example = next(iter(sections), "section")
     print(f"a shell in the runner; ${{{example}}} and the like hold the sections of params.yaml; leave it with 'exit'")
     for name in sections:

@@ -15,7 +15,7 @@ SHELLS_OWN = {
     *("BASE_IMAGE", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_CERT"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
     *("DOCKER_HOST", "YES", "CI", "WAIT", "KEEP_GOING", "SEED", "STOP_AT"),
-    *("MODEL", "VERSION", "ALIAS", "WHY"),
+    *("MODEL", "VERSION", "ALIAS", "WHY", "CMD"),
 }
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.y*ml"))
 
@@ -32,9 +32,13 @@ def targets():
     return set(re.findall(r"^([a-z][a-z%-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
+OF_A_STAGE = ("run", "test", "debug")
+"""What `make` can do with one stage, as in `make run-train`."""
+
+
 def exists(target):
     stages = [*images.stage_names(), "<stage>"]
-    return target in targets() or target in {f"{verb}-{stage}" for verb in ("run", "test") for stage in stages}
+    return target in targets() or target in {f"{verb}-{stage}" for verb in OF_A_STAGE for stage in stages}
 
 
 def blocks(text, language=r"[^\n]*"):
@@ -82,7 +86,7 @@ def test_the_readme_names_every_target(readme):
     """Whatever make can do stands in the README, as `make <target>`."""
     named = made(readme)
     lacking = {target for target in targets() if target not in named}
-    for verb in ("run", "test"):
+    for verb in OF_A_STAGE:
         if f"{verb}-<stage>" in named:
             lacking.discard(f"{verb}-%")
     assert lacking == set()
@@ -113,7 +117,8 @@ def test_help_lists_every_target():
     assert shown[0].stdout == shown[1].stdout
     listed = dict(re.findall(r"^  make (\S+) +(\S.*)$", shown[1].stdout, re.MULTILINE))
     assert phony and phony - listed.keys() == set()
-    assert targets() - phony - {"always"} == {"run-%", "test-%"} and {"run-<stage>", "test-<stage>"} <= listed.keys()
+    assert targets() - phony - {"always"} == {f"{verb}-%" for verb in OF_A_STAGE}
+    assert {f"{verb}-<stage>" for verb in OF_A_STAGE} <= listed.keys()
 
 
 # --- Variables ------------------------------------------------------------------------------------------------------
@@ -135,7 +140,9 @@ def test_every_variable_of_the_readme_is_known(readme):
     """What the README tells to set is in .env.example, or one of the shell's."""
     known = SHELLS_OWN | settings.read_dotenv(ROOT / ".env.example").keys()
     told = set_by_users(readme) - set(re.findall(r"[A-Z][A-Z0-9_]+", (ROOT / "dvc.yaml").read_text()))
-    limits_of_a_stage = {name for name in told if name.endswith(tuple(f"_{limit}" for limit in settings.LIMITS))}
+    limits_of_a_stage = {
+        name for name in told if name.endswith(tuple(f"_{limit}" for limit in (*settings.LIMITS, *settings.OF_SOME)))
+    }
     assert told - known - limits_of_a_stage == set()
 
 
