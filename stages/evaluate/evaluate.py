@@ -11,8 +11,6 @@ from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precisio
 import skops_model
 from stagekit import Args, BadInput, log, rounded, run, write_json, writing
 
-TARGET = "species"
-
 
 class EvaluateArgs(Args):
     model: Path
@@ -99,7 +97,7 @@ def importance(model: Any, features: pd.DataFrame, truth: pd.Series, repeats: in
 def main(args: EvaluateArgs) -> None:
     model = skops_model.load(args.model)
     frame = pd.read_csv(args.test_csv)
-    features, truth = frame.drop(columns=TARGET), frame[TARGET]
+    features, truth = frame.iloc[:, :-1], frame.iloc[:, -1]
     check(model, features, truth)
     measured = scores(model, features, truth)
     write_json(args.metrics, measured)

@@ -22,15 +22,22 @@ from urllib3.util import Retry
 import csv_table
 from stagekit import Args, BadInput, log, run, sha256, writing
 
+LENGTH = pa.Column(float, pa.Check.in_range(0, 100, include_min=False, error="a number of cm in (0, 100]"))
 CLASSES = ["setosa", "versicolor", "virginica"]
-LENGTHS = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 SCHEMA = pa.DataFrameSchema(
-    dict.fromkeys(LENGTHS, pa.Column(float, pa.Check.in_range(0, 100, include_min=False)))
-    | {"species": pa.Column(str, pa.Check.isin(CLASSES))},
+    {
+        "sepal_length": LENGTH,
+        "sepal_width": LENGTH,
+        "petal_length": LENGTH,
+        "petal_width": LENGTH,
+        "species": pa.Column(str, pa.Check.isin(CLASSES, error=f"one of {', '.join(CLASSES)}")),
+    },
     strict=True,  # no column but these
 )
-"""The columns of data/raw/iris.csv: four lengths in cm, in (0, 100], and the class; nothing missing."""
+"""The columns of the raw data: numbers as float, texts as str, nothing missing. The last one is the target; the other
+stages take the last column for it."""
 
+TEXT = pa.Column(str).dtype
 RETRIES = Retry(total=3, backoff_factor=1, status_forcelist=[429, 500, 502, 503, 504], raise_on_status=False)
 TIMEOUT = (10, 30)  # seconds to connect, seconds between two pieces
 MEGABYTE = 1_000_000
@@ -140,9 +147,11 @@ def _why(error: BaseException) -> str:
 
 
 def read_csv(path: Path, name: str) -> pd.DataFrame:
-    """Return the CSV file at `path`, called `name` in messages. Raise BadInput if a length in it is no number."""
+    """Return the CSV file at `path`, called `name` in messages. Raise BadInput if a number in it is none."""
     largest = setting("DOWNLOAD_MEGABYTES", 10_000, "megabytes") * MEGABYTE
-    return csv_table.read(path, name, numbers=LENGTHS, texts=["species"], largest=largest)
+    texts = [column for column, rule in SCHEMA.columns.items() if rule.dtype == TEXT]
+    numbers = [column for column in SCHEMA.columns if column not in texts]
+    return csv_table.read(path, name, numbers=numbers, texts=texts, largest=largest)
 
 
 def validated(frame: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -153,14 +162,16 @@ def validated(frame: pd.DataFrame, name: str) -> pd.DataFrame:
         frame = SCHEMA.validate(frame, lazy=True)
     except SchemaErrors as errors:
         raise BadInput(f"{name}: {_first_fault(errors.failure_cases)}: correct the file") from None
-    if frame["species"].nunique() < 2:
-        raise BadInput(f"{name} has one class, {frame['species'].iloc[0]}; expected at least two: correct the file")
-    return frame[list(SCHEMA.columns)]
+    frame = frame[list(SCHEMA.columns)]
+    target = frame.iloc[:, -1]
+    if target.nunique() < 2:
+        raise BadInput(f"{name} has one class, {target.iloc[0]}; expected at least two: correct the file")
+    return frame
 
 
 def _first_fault(cases: pd.DataFrame) -> str:
     case = cases.iloc[0]
-    expected = f"one of {', '.join(CLASSES)}" if case["column"] == "species" else "a number of cm in (0, 100]"
+    expected = SCHEMA.columns[case["column"]].checks[0].error
     found = case["failure_case"]
     found = csv_table.shown(found.item() if hasattr(found, "item") else found)
     return f"column {case['column']} in data row {int(case['index']) + 1} holds {found}; expected {expected}"

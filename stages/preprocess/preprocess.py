@@ -9,8 +9,6 @@ from sklearn.model_selection import train_test_split
 
 from stagekit import Args, BadInput, log, run, writing
 
-TARGET = "species"
-
 
 class PreprocessArgs(Args):
     raw: Path
@@ -25,12 +23,13 @@ def split(frame: pd.DataFrame, test_size: float, seed: int) -> tuple[pd.DataFram
 
     Raise BadInput if a class would be missing from one of the two.
     """
+    classes = frame.iloc[:, -1]
     try:
-        train, test = train_test_split(frame, test_size=test_size, random_state=seed, stratify=frame[TARGET])
+        train, test = train_test_split(frame, test_size=test_size, random_state=seed, stratify=classes)
     except ValueError as error:  # which names the class or the size at fault
         raise _no_split(frame, test_size, str(error)) from None
     for name, part in (("training", train), ("test", test)):
-        if lost := sorted(set(frame[TARGET]) - set(part[TARGET])):
+        if lost := sorted(set(classes) - set(part.iloc[:, -1])):
             raise _no_split(frame, test_size, f"the class {lost[0]} would be missing from the {name} set")
     return train, test
 

@@ -13,7 +13,6 @@ from sklearn.ensemble import RandomForestClassifier
 import skops_model
 from stagekit import Args, log, log_metric, rounded, run, write_json, writing
 
-TARGET = "species"
 STEPS = 10
 """How often a growing forest is measured."""
 
@@ -68,7 +67,7 @@ def fit(
 
     A forest that grows is the same, to the byte, as one that is fitted at once.
     """
-    features, truth = frame.drop(columns=TARGET), frame[TARGET]
+    features, truth = frame.iloc[:, :-1], frame.iloc[:, -1]
     forest = RandomForestClassifier(**hyperparameters, random_state=seed, warm_start=True)
     votes, growth = Votes(features, truth), []
     for trees in sorted({math.ceil(n_estimators * step / STEPS) for step in range(1, STEPS + 1)}):

@@ -37,7 +37,7 @@ VARIANTS = {
 FORKS = [pytest.param(name, marks=pytest.mark.deep) for name in VARIANTS]
 TOGETHER = "another_language+two_models"
 """Two forks in one clone, not committed: what `make test` has time for."""
-EXAMPLE = "6c99c59c59ec"
+EXAMPLE = "7b8bb8a208da"
 """The digest of the example, whose forks these are (see `example`)."""
 
 

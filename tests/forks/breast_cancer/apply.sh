@@ -1,6 +1,5 @@
 #!/bin/sh
-# Another data set: breast cancer, whose target is `diagnosis`. Only ingest knows its columns; the other stages, and
-# their tests, know the name of the target.
+# Another data set: breast cancer, whose target is `diagnosis`. Only ingest knows its columns.
 # Called at the top of a clone: sh tests/forks/breast_cancer/apply.sh
 set -eu
 here=$(dirname "$0")
@@ -12,9 +11,6 @@ edit() { # a file, by a sed script
 
 rm -r stages/ingest
 cp -R "$here/stages/ingest" stages/
-for file in stages/*/*.py; do
-    edit "$file" 's/species/diagnosis/g'
-done
 edit dvc.yaml.template 's/iris\.csv/breast_cancer.csv/; s/{%- set source .*%}//
                         /stage("ingest"/,/}}/c\
 {{ stage("ingest", outputs={"out": "data/raw/breast_cancer.csv"}) }}'
