@@ -88,6 +88,15 @@ make_ready() {
             "(it has 31 as it is installed): call 'make clean-all' in a clone that you no longer need"
 }
 
+# How git merges dvc.lock (.gitattributes): a clone's own setting, which no commit can bring along.
+set_merge_driver() {
+    driver='sh scripts/host/merge_lock.sh %O %A %B'
+    [ "$(git config merge.dvc-lock.driver 2> /dev/null)" != "$driver" ] || return 0
+    # Not of two common ancestors at a criss-cross, of which neither is a commit's.
+    { git config merge.dvc-lock.recursive binary && git config merge.dvc-lock.driver "$driver"; } 2> /dev/null \
+        || true # in somebody else's clone, or set by another make at this moment
+}
+
 # Prints a setting of .env (which the runner itself reads with a library), nothing if it is not there.
 setting() {
     [ ! -e .env ] || tr -d '\r' < .env | sed -nE "s/^ *(export  *)?$1 *= *[\"']?([^\"'#]*[^\"'# ]).*/\2/p" | tail -n 1
@@ -108,13 +117,14 @@ check_that_the_engine_sees_this() {
 verb=${1:-}
 # What a verb may do (SECURITY.md): one that runs no stage gets no Docker socket, and one that edits no code may not.
 holds_socket=1 edits_code='' needs_network=5 # things that must be there, with it
-case $verb in metrics | plots | setup_env | setup_dvc | clean | lint | fmt) needs_network= ;; esac
+case $verb in metrics | plots | setup_env | setup_dvc | clean | lint | fmt | merge_lock) needs_network= ;; esac
 case "$*" in 'exec dvc '*) needs_network= ;; esac
 case $verb in
-exec | metrics | plots | setup_env | setup_dvc | dagshub_connect | push | pull | clean | lint) holds_socket='' ;;
+exec | metrics | plots | setup_env | setup_dvc | dagshub_connect | push | pull | clean | lint | merge_lock) holds_socket='' ;;
 fmt | lock) holds_socket='' edits_code=1 ;;
 shell) edits_code=1 ;;
 esac
+set_merge_driver
 if [ ! -d .local ] || ! all_present; then make_ready; fi
 if [ -z "$needs_network" ]; then network=none; fi
 

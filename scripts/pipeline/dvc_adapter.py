@@ -43,6 +43,8 @@ RUN_CACHE = "runs"
 """The folder of DVC's cache that holds the run-cache: runs/<key's first two>/<key>/<value>, a YAML file each."""
 ENTRY = re.compile(rf"{RUN_CACHE}/([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})/([0-9a-f]{{64}})")
 ENTRY_BYTES = 1_000_000
+PARSING = {"bool": "boolean_optional"}
+"""How a command is filled in, as .dvc/config has it."""
 
 FAULTS = (DvcException, OSError, ObjectDBError, AuthError, ConfigError)
 """What DVC raises if a remote or the repository fails, beside what the remote's own client raises."""
@@ -142,7 +144,14 @@ def arguments(section: Mapping[str, Any]) -> str:
     """Return a section of params.yaml as DVC unpacks it in a command: `${train}` -> `--seed 1 ...`."""
     from dvc.parsing.interpolate import to_str
 
-    return to_str(dict(section), {"bool": "boolean_optional"})  # as .dvc/config has it
+    return to_str(dict(section), PARSING)
+
+
+def filled_in(command: str, params: Mapping[str, Any]) -> str:
+    """Return a command of dvc.yaml as dvc.lock has it. Raise DvcException for a parameter that is not there."""
+    from dvc.parsing.context import Context
+
+    return Context(dict(params)).resolve_str(command, config=PARSING)
 
 
 # --- one stage, reproduced

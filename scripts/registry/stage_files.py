@@ -151,9 +151,9 @@ def _whole_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
 _YamlOfDvc.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 
-def yaml_value(text: str) -> Any:
+def yaml_value(text: str, *, aliases: bool = True) -> Any:
     """Return the value of a YAML text as DVC reads it. Raise as `load_strangers_yaml` does."""
-    return load_strangers_yaml(text, loader=_YamlOfDvc)
+    return load_strangers_yaml(text, aliases=aliases, loader=_YamlOfDvc)
 
 
 def files_below(path: Path) -> list[Path]:

@@ -71,6 +71,8 @@ USED = {
     "dvc.stage.run.prepare_kwargs": (["stage"], "which says where and with what variables a command runs"),
     "dvc.stage.run.run_stage": (None, "which calls cmd_run"),
     "dvc.repo.scm_context.SCMContext.__call__": (["quiet"], "which keeps hints about git quiet"),
+    "dvc.parsing.context.Context": (None, "which holds parameters"),
+    "dvc.parsing.context.Context.resolve_str": (["src", "config"], "which fills them in in a command"),
     "dvc.parsing.interpolate.to_str": (["obj", "config"], "which writes parameters as arguments"),
     "dvc.utils.serialize.dump_yaml": (["path", "data"], "which writes dvc.lock"),
     "dvc_data.hashfile.db.HashFileDB": (None, "which a cache and a remote are"),
