@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 .NOTPARALLEL:
 RUNNER := sh scripts/host/runner.sh
 # What is typed reaches the runner as it is: make would expand a $ in it, and the shell what quotation marks let out.
-WORDS := MODEL VERSION ALIAS A B WHY YES T SEED ONLY QUICK CMD
+WORDS := MODEL VERSION ALIAS A B WHY YES T SEED ONLY QUICK CMD FROM BASE
 $(foreach word,$(WORDS),$(eval override $(word) := $$(value $(word))))
 export $(WORDS)
 
@@ -84,6 +84,9 @@ setup-dvc: ## dvc.yaml from its template, and DVC's remote
 
 dagshub-connect: ## Make a DagsHub repository that mirrors this GitHub repository; asks first
 	@$(RUNNER) dagshub_connect "$$YES"
+
+upgrade: ## Bring a newer version of the machinery, FROM=url-or-path, into this fork; asks first
+	@sh scripts/host/upgrade.sh "$$FROM" "$$BASE"
 
 build: ## Build the images that are missing
 	@$(RUNNER) build

@@ -12,12 +12,12 @@ from scripts.pipeline.console import harmless
 from scripts.project import LOCAL, ROOT, UserError
 from scripts.recovery import recover, run_lock, signals
 
-ONE_AT_A_TIME = {"run", "publish", "push", "pull", "clean", "promote", "rollback", "reproduce"}
-"""The verbs that change outputs or production, run stages, or hold DVC's own locks."""
+ONE_AT_A_TIME = {"run", "publish", "push", "pull", "clean", "promote", "rollback", "reproduce", "upgrade"}
+"""The verbs that change outputs, production or code, run stages, or hold DVC's own locks."""
 
 
 NO_SECRETS = {"exec", "metrics", "plots", "build", "setup_env", "setup_dvc", "clean", "fmt", "lint", "lock"}
-NO_SECRETS |= {"merge_lock"}
+NO_SECRETS |= {"merge_lock", "upgrade"}
 """The verbs that speak to no server of ours."""
 
 

@@ -117,10 +117,11 @@ check_that_the_engine_sees_this() {
 verb=${1:-}
 # What a verb may do (SECURITY.md): one that runs no stage gets no Docker socket, and one that edits no code may not.
 holds_socket=1 edits_code='' needs_network=5 # things that must be there, with it
-case $verb in metrics | plots | setup_env | setup_dvc | clean | lint | fmt | merge_lock) needs_network= ;; esac
+case $verb in metrics | plots | setup_env | setup_dvc | clean | lint | fmt | merge_lock | upgrade) needs_network= ;; esac
 case "$*" in 'exec dvc '*) needs_network= ;; esac
 case $verb in
-exec | metrics | plots | setup_env | setup_dvc | dagshub_connect | push | pull | clean | lint | merge_lock) holds_socket='' ;;
+exec | metrics | plots | setup_env | setup_dvc | dagshub_connect | push | pull | clean | lint) holds_socket='' ;;
+merge_lock | upgrade) holds_socket='' ;;
 fmt | lock) holds_socket='' edits_code=1 ;;
 shell) edits_code=1 ;;
 esac

@@ -130,9 +130,9 @@ WHOLE = (
 """What a person may have set for their own eyes (color.ui=always, diff.noprefix ...) makes a patch that git refuses."""
 
 
-def git(*arguments: str, project: Project = PROJECT, may_fail: bool = False, **environ: str) -> str:
+def git(*arguments: str, project: Project = PROJECT, may_fail: bool = False, given: str = "", **environ: str) -> str:
     """Return what `git ARGUMENTS` prints in the project. Raise UserError with git's words if it fails."""
-    return _git(arguments, project, environ, may_fail=may_fail).decode("utf-8", TEXT)
+    return _git(arguments, project, environ, may_fail=may_fail, given=given.encode("utf-8", TEXT)).decode("utf-8", TEXT)
 
 
 def _git(
