@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 .NOTPARALLEL:
 RUNNER := sh scripts/host/runner.sh
 # What is typed reaches the runner as it is: make would expand a $ in it, and the shell what quotation marks let out.
-WORDS := MODEL VERSION ALIAS A B WHY YES T SEED ONLY QUICK CMD FROM BASE
+WORDS := MODEL VERSION ALIAS A B WHY YES T SEED ONLY QUICK CMD FROM BASE NAME AFTER LIKE NEW EXPERIMENT
 $(foreach word,$(WORDS),$(eval override $(word) := $$(value $(word))))
 export $(WORDS)
 
@@ -90,6 +90,17 @@ upgrade: ## Bring a newer version of the machinery, FROM=url-or-path, into this 
 
 build: ## Build the images that are missing
 	@$(RUNNER) build
+
+##@ Make it yours
+
+new-stage: ## Add a stage NAME= that reads what AFTER= writes; LIKE= one that there is
+	@$(RUNNER) new_stage "name=$$NAME" "after=$$AFTER" "like=$$LIKE"
+
+rename: ## Call the model MODEL= and its experiment EXPERIMENT= (by default the same); FROM= selects one of several
+	@$(RUNNER) rename "model=$$MODEL" "experiment=$$EXPERIMENT" "from=$$FROM"
+
+start: ## NEW=1: take the example out, for a pipeline of your own with one small stage; asks first
+	@$(RUNNER) start "new=$$NEW" "name=$$NAME" "yes=$$YES"
 
 ##@ Develop
 

@@ -18,6 +18,7 @@ ONE_AT_A_TIME = {"run", "publish", "push", "pull", "clean", "promote", "rollback
 
 NO_SECRETS = {"exec", "metrics", "plots", "build", "setup_env", "setup_dvc", "clean", "fmt", "lint", "lock"}
 NO_SECRETS |= {"merge_lock", "upgrade"}
+NO_SECRETS |= {"new_stage", "rename", "start"}
 """The verbs that speak to no server of ours."""
 
 

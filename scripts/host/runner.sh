@@ -116,14 +116,18 @@ check_that_the_engine_sees_this() {
 
 verb=${1:-}
 # What a verb may do (SECURITY.md): one that runs no stage gets no Docker socket, and one that edits no code may not.
-holds_socket=1 edits_code='' needs_network=5 # things that must be there, with it
-case $verb in metrics | plots | setup_env | setup_dvc | clean | lint | fmt | merge_lock | upgrade) needs_network= ;; esac
+holds_socket=1 edits='' needs_network=5 # things that must be there, with it
+case $verb in
+metrics | plots | setup_env | setup_dvc | clean | lint | fmt | merge_lock | upgrade | new_stage | rename | start) needs_network= ;;
+esac
 case "$*" in 'exec dvc '*) needs_network= ;; esac
 case $verb in
 exec | metrics | plots | setup_env | setup_dvc | dagshub_connect | push | pull | clean | lint) holds_socket='' ;;
 merge_lock | upgrade) holds_socket='' ;;
-fmt | lock) holds_socket='' edits_code=1 ;;
-shell) edits_code=1 ;;
+fmt | lock) holds_socket='' edits=all ;;
+shell) edits=all ;;
+new_stage | start) holds_socket='' edits='dvc.yaml.template stages' ;;
+rename) holds_socket='' edits=dvc.yaml.template ;;
 esac
 set_merge_driver
 if [ ! -d .local ] || ! all_present; then make_ready; fi
@@ -168,9 +172,10 @@ if [ -f .git ]; then
     set -- --mount "type=bind,src=$common,dst=$common" "$@"
 fi
 # What is run on the host, or says what is run: whatever goes wrong in the runner, it stays as it is.
-if [ -z "$edits_code" ]; then
+if [ "$edits" != all ]; then
     for path in Makefile Dockerfile.runner docker-compose.yml dvc.yaml.template scripts stages \
         "${common:-.git}/hooks" "${common:-.git}/config"; do
+        case " $edits " in *" $path "*) continue ;; esac
         case $path in /*) ;; *) path=$project/$path ;; esac
         if [ -e "$path" ]; then set -- --mount "type=bind,src=$path,dst=$path,readonly" "$@"; fi
     done

@@ -86,6 +86,12 @@ def stage_names(stages: Path = ROOT / "stages") -> list[str]:
     return [name for name in _folders(stages) if name != BASE]
 
 
+def files_of(name: str, stages: Path = ROOT / "stages") -> dict[str, Source]:
+    """Return all files of a stage's folder that git does not ignore, tests and documents too, in sorted order."""
+    listed = {path.partition("/"): mode for path, mode in sorted(_listed(stages).items())}
+    return _sources(stages / name, {rest: mode for (folder, _, rest), mode in listed.items() if folder == name})
+
+
 def digest(*folders: Mapping[str, Source]) -> str:
     """Return the first 12 hex digits of a SHA-256 over paths, kinds and contents: the tag of an image made of them."""
     state = hashlib.sha256()
@@ -152,10 +158,11 @@ def _keeps_modes(stages: Path) -> bool:
 def _in_image(folder: Path, files: Mapping[str, str]) -> dict[str, str]:
     """Return those of `files` that go into the image of `folder`."""
     ignored = _ignored(folder) if IGNORE in files else lambda path: False
-    return {path: mode for path, mode in files.items() if not _is_test_or_document(path) and not ignored(path)}
+    return {path: mode for path, mode in files.items() if not is_test_or_document(path) and not ignored(path)}
 
 
-def _is_test_or_document(path: str) -> bool:
+def is_test_or_document(path: str) -> bool:
+    """Return whether a file, by its path in a stage's folder, goes into no image."""
     *folders, name = PurePosixPath(path).parts
     return "tests" in folders or any(fnmatchcase(name, pattern) for pattern in IN_NO_IMAGE)
 

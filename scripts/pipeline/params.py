@@ -29,31 +29,36 @@ def read_params(path: Path = ROOT / "params.yaml") -> dict[str, Any]:
 
     Raise UserError if it is missing, is not YAML, or is not a mapping of mappings.
     """
-    text = text_of(path)
+    return parse(text_of(path), path.name)
+
+
+def parse(text: str, name: str = "params.yaml") -> dict[str, Any]:
+    """Return the text of params.yaml, or of a file `name` like it, as a mapping of sections. Raise UserError if it is
+    none."""
     if may_be_cut_off(text):
-        raise UserError(f"{path.name} ends within a line; expected a line break after the last one: complete that line")
+        raise UserError(f"{name} ends within a line; expected a line break after the last one: complete that line")
     try:
         params = ruamel.yaml.YAML(typ="safe").load(text)  # DVC's reader, so that both find the same values
     except ruamel.yaml.error.YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", error)
         where = f"line {mark.line + 1}: " if mark else ""
-        raise UserError(f"{path.name} is no YAML ({where}{' '.join(str(problem).split())}); correct it") from None
+        raise UserError(f"{name} is no YAML ({where}{' '.join(str(problem).split())}); correct it") from None
     except (ValueError, RecursionError) as error:  # a date of month 13, or a depth that only Python knows
         why = "too deep" if isinstance(error, RecursionError) else error
-        raise UserError(f"{path.name} holds a value that cannot be read ({why}); correct it") from None
+        raise UserError(f"{name} holds a value that cannot be read ({why}); correct it") from None
     if not isinstance(params, dict):
         found = "is empty" if params is None else f"holds a {type(params).__name__}"
-        raise UserError(f"{path.name} {found}; expected sections of 'key: value': correct it")
-    for name, section in params.items():
+        raise UserError(f"{name} {found}; expected sections of 'key: value': correct it")
+    for key, section in params.items():
         if not isinstance(section, dict):
             found = "empty" if section is None else repr(section)[:200]
             raise UserError(
-                f"{path.name}: the section {str(name)[:100]} is {found}; expected 'key: value' below it: correct it"
+                f"{name}: the section {str(key)[:100]} is {found}; expected 'key: value' below it: correct it"
             )
         try:
-            _check_keys(str(name), section, path.name)
+            _check_keys(str(key), section, name)
         except RecursionError:  # by an anchor, a section may be part of itself
-            raise UserError(f"{path.name}: the section {str(name)[:100]} is too deep; correct it") from None
+            raise UserError(f"{name}: the section {str(key)[:100]} is too deep; correct it") from None
     return params
 
 

@@ -128,7 +128,7 @@ class _Blocks:
             raise UserError(f"model {name!r}: {error}") from None
         gate = Gate.from_section(self._section("promotion") if promotion is None else promotion)
         experiment = experiment or self._section("mlflow").get("experiment")
-        if not isinstance(experiment, str) or not EXPERIMENT.fullmatch(experiment) or not experiment.isprintable():
+        if not is_experiment(experiment):
             raise UserError(
                 f"model {name!r}: mlflow.experiment is {_shortened(experiment)}; expected a name: set it (at most 250 "
                 "characters, and no space at its ends)"
@@ -143,12 +143,8 @@ class _Blocks:
         return self.params[name]
 
     def _check_name(self, name: object) -> None:
-        # What MLflow takes, a filter can quote, and DVC accepts for an artifact.
         text = str(name)  # an unknown name of the template says so here
-        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_ -]*[A-Za-z0-9])?", name):
-            raise UserError("its name has other characters; expected letters, digits, - and _: correct it")
-        if len(name) > LONGEST_MODEL:
-            raise UserError(f"its name has {len(name)} characters; expected at most {LONGEST_MODEL}: shorten it")
+        check_model_name(name)
         if text in self.models:
             raise UserError("it is there twice; expected a name of its own for each model: rename one")
 
@@ -179,6 +175,19 @@ class _Blocks:
         if rows is not None and rows not in scorer.written.values():
             raise UserError(f"stage {scorer.name!r} does not write {rows}; expected it among its outputs")
         return scorer.name
+
+
+def check_model_name(name: object) -> None:
+    """Raise UserError unless MLflow takes a model's name, a filter can quote it, and DVC accepts it for an artifact."""
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_ -]*[A-Za-z0-9])?", name):
+        raise UserError("its name has other characters; expected letters, digits, - and _: correct it")
+    if len(name) > LONGEST_MODEL:
+        raise UserError(f"its name has {len(name)} characters; expected at most {LONGEST_MODEL}: shorten it")
+
+
+def is_experiment(name: object) -> bool:
+    """Return whether MLflow takes this as the name of an experiment."""
+    return isinstance(name, str) and EXPERIMENT.fullmatch(name) is not None and name.isprintable()
 
 
 def render(text: str, params: Mapping[str, Any], images: Mapping[str, Image], root: Path = ROOT) -> Pipeline:
