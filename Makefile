@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 .NOTPARALLEL:
 RUNNER := sh scripts/host/runner.sh
 # What is typed reaches the runner as it is: make would expand a $ in it, and the shell what quotation marks let out.
-WORDS := MODEL VERSION ALIAS A B WHY YES T SEED ONLY QUICK CMD FROM BASE NAME AFTER LIKE NEW EXPERIMENT
+WORDS := MODEL VERSION ALIAS A B WHY YES T SEED ONLY QUICK CMD FROM BASE NAME AFTER LIKE NEW EXPERIMENT STAGE JSON
 $(foreach word,$(WORDS),$(eval override $(word) := $$(value $(word))))
 export $(WORDS)
 
@@ -41,6 +41,9 @@ run-push: run push ## run, then push
 
 status: ## What the next run would run
 	@$(RUNNER) exec dvc status
+
+explain: ## Why each stage would run, or would not: before anything does; STAGE= one of them, JSON=1 for programs
+	@$(RUNNER) explain "stage=$$STAGE" "json=$$JSON"
 
 dag: ## The pipeline as a graph
 	@$(RUNNER) exec dvc dag

@@ -76,15 +76,25 @@ def fetch_outputs(stage: dvc_adapter.Stage) -> bool:
     A remote that does not do what is asked has none of them, and that is said.
     """
     try:
-        remote = dvc_adapter.remote_of(stage.repo)
-        contact(remote)
-        if not all(remote.exists(oid) for oid in dvc_adapter.lacking(stage)):
+        if not remote_has(stage):
             return False
         dvc_adapter.pull_outputs(stage)
     except FAULTS as error:
-        print(f"is not fetched: DVC's remote did not do what was asked ({reason(first_cause(error))})", flush=True)
+        print(f"is not fetched: {why_not(error)}", flush=True)
         return False
     return True
+
+
+def remote_has(stage: dvc_adapter.Stage) -> bool:
+    """Return whether DVC's remote has all outputs of `stage` that are not here. Raise one of FAULTS if it fails."""
+    remote = dvc_adapter.remote_of(stage.repo)
+    contact(remote)
+    return all(remote.exists(oid) for oid in dvc_adapter.lacking(stage))
+
+
+def why_not(error: BaseException) -> str:
+    """Return what a remote that raised one of FAULTS did not do, as half a sentence."""
+    return f"DVC's remote did not do what was asked ({reason(first_cause(error))})"
 
 
 def check_arrival(repo: Repo) -> None:

@@ -122,7 +122,7 @@ metrics | plots | setup_env | setup_dvc | clean | lint | fmt | merge_lock | upgr
 esac
 case "$*" in 'exec dvc '*) needs_network= ;; esac
 case $verb in
-exec | metrics | plots | setup_env | setup_dvc | dagshub_connect | push | pull | clean | lint) holds_socket='' ;;
+exec | metrics | plots | setup_env | setup_dvc | dagshub_connect | push | pull | clean | lint | explain) holds_socket='' ;;
 merge_lock | upgrade) holds_socket='' ;;
 fmt | lock) holds_socket='' edits=all ;;
 shell) edits=all ;;

@@ -7,10 +7,13 @@ import fcntl
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import colorama
@@ -18,8 +21,11 @@ import dvc.stage.cache
 import dvc.stage.run
 import tqdm
 import yaml
+from dvc.dependency import ParamsDependency
+from dvc.dvcfile import FileMixin
 from dvc.exceptions import DvcException
 from dvc.lock import LockBase
+from dvc.output import Output as DvcOutput
 from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
 from dvc.stage import Stage
@@ -46,6 +52,9 @@ ENTRY_BYTES = 1_000_000
 PARSING = {"bool": "boolean_optional"}
 """How a command is filled in, as .dvc/config has it."""
 
+Fetch = Callable[[Stage], bool]
+"""Fetches the outputs of a stage that are not here; returns whether they are now."""
+
 FAULTS = (DvcException, OSError, ObjectDBError, AuthError, ConfigError)
 """What DVC raises if a remote or the repository fails, beside what the remote's own client raises."""
 
@@ -69,6 +78,28 @@ def errors() -> Iterator[None]:
 def repository(root: Path) -> Repo:
     """Open the DVC repository at `root`, which waits for DVC's lock rather than giving up; to be used with `with`."""
     return Repo(str(root), _wait_for_lock=True)
+
+
+@contextmanager
+def only_looking(root: Path, texts: Mapping[Path, str]) -> Iterator[Repo]:
+    """Open the DVC repository at `root` as it would be if dvc.yaml and dvc.lock held `texts`.
+
+    Nothing in the clone is written, but the list of a folder's files that any question for its status leaves in DVC's
+    cache: who reads and writes what is noted elsewhere. To be used while no stage runs.
+    """
+    by_dvc = FileMixin._load_yaml
+
+    def load(self: FileMixin, **options: Any) -> tuple[Any, str]:
+        text = texts.get(Path(self.path))
+        return by_dvc(self, **options) if text is None else (self.validate(load_yaml(text), str(self.path)), text)
+
+    FileMixin._load_yaml = load
+    try:
+        with TemporaryDirectory() as folder, repository(root) as repo:
+            repo.tmp_dir = folder
+            yield repo
+    finally:
+        FileMixin._load_yaml = by_dvc
 
 
 # --- what is to be run
@@ -140,6 +171,183 @@ def _command_in(entry: Path) -> tuple[str, ...]:
     return tuple(commands) if is_whole else ()
 
 
+# --- what a run will find
+
+
+class Will(StrEnum):
+    """What a run will do with a stage."""
+
+    NOTHING = "up to date"
+    RESTORE = "will be restored"
+    RUN = "will run"
+    WAIT = "waits"
+    NOTE = "will be noted"  # of data that `dvc add` added, its hash
+    FAIL = "will fail"
+
+
+class Version(NamedTuple):
+    """The hash and the size in bytes of a file or, ending in `.dir`, a folder."""
+
+    digest: str
+    size: int | None
+
+
+class Difference(NamedTuple):
+    """A file that is not as dvc.lock has it. `was` is None if it has none, `now` if there is no such file."""
+
+    path: str
+    was: Version | None
+    now: Version | None
+
+
+class Forecast(NamedTuple):
+    """What a run will do with a stage, and all that differs from dvc.lock, as far as it is known before.
+
+    `source` is where a result comes from; `waits_for` are stages that will run, or wait themselves, before it.
+    `params` are the sections of parameters, by name, as they were recorded and as they are.
+    """
+
+    name: str
+    will: Will
+    source: str = ""
+    is_new: bool = False
+    is_called_otherwise: bool = False
+    waits_for: Sequence[str] = ()
+    inputs: Sequence[Difference] = ()
+    outputs: Sequence[Difference] = ()
+    params: Mapping[str, tuple[Any, Any]] = MappingProxyType({})
+    lost: Sequence[str] = ()  # outputs of its result that are neither in the cache nor on the remote
+
+
+IN_LOCK, IN_RUN_CACHE, ON_REMOTE = "dvc.lock", "the run-cache", "the remote"
+
+
+def forecast(repo: Repo, planned: Plan, on_remote: Fetch) -> Iterator[Forecast]:
+    """Say of each stage of `planned` what a run would do, in the order of a run; to be called in `only_looking`.
+
+    `on_remote` returns whether the outputs of a stage that are not here could be fetched. What a stage that is restored
+    will have written counts as written.
+    """
+    forecaster = _Forecaster(repo, planned, on_remote)
+    with repo.lock:
+        for name in planned.stages:
+            yield forecaster.of(name)
+
+
+class _Forecaster:
+    """What is known so far: what stages will have restored, and which ones cannot be told before they have run."""
+
+    def __init__(self, repo: Repo, planned: Plan, on_remote: Fetch) -> None:
+        self._planned, self._on_remote = planned, on_remote
+        self._cached, self._repo = cached_commands(repo), repo
+        self._made: dict[str, DvcOutput] = {}
+        self._will: dict[str, Will] = {}
+
+    def of(self, name: str) -> Forecast:
+        stage = self._planned.stages[name]
+        for dep in stage.deps:
+            if dep.fs_path in self._made:
+                _will_be(dep, self._made[dep.fs_path])
+        unknown = {need: self._unknown_of(need, stage) for need in self._planned.needs[name]}
+        found = self._forecast(stage, {need: files for need, files in unknown.items() if files})
+        self._will[name] = found.will
+        return found
+
+    def _unknown_of(self, need: str, stage: Stage) -> set[str]:
+        """Return the outputs of a stage that `stage` waits for of which nothing is known before it has run."""
+        files = {out.fs_path for out in self._planned.stages[need].outs}
+        if self._will[need] in (Will.RUN, Will.WAIT, Will.FAIL):
+            return files
+        # A part of a folder that is restored, or a folder around it, has a hash that is not known.
+        paths = {dep.fs_path for dep in stage.deps} - files
+        return {file for file in files & set(self._made) if any(_overlap(file, path) for path in paths)}
+
+    def _forecast(self, stage: Stage, unknown: Mapping[str, set[str]]) -> Forecast:
+        about = self._differences(stage, unknown)
+        if not unknown and not stage.changed():
+            return about._replace(will=Will.NOTHING)
+        if not stage.cmd:
+            return about._replace(will=Will.NOTE if all(each.now for each in about.outputs) else Will.FAIL)
+        if any(not each.now for each in about.inputs):
+            return about._replace(will=Will.FAIL)
+        if unknown:
+            blocked = any(self._will[need] is Will.FAIL for need in unknown)
+            is_certain = must_run(self._repo, stage, self._cached) and (
+                stage.cmd_changed or about.is_new or not self._on_remote(stage)
+            )
+            return about._replace(will=Will.RUN if is_certain and not blocked else Will.WAIT)
+        return self._restored(stage, about)
+
+    def _restored(self, stage: Stage, about: Forecast) -> Forecast:
+        """Return the forecast of a stage that has changed and whose inputs are known: it is restored, or it runs."""
+        for out in stage.outs:
+            out.persist = False  # as in `reproduce`
+        in_lock = _result_in_lock(stage)
+        if not in_lock:
+            stage.save_deps()
+        result = _recorded(stage, in_lock)
+        if result is None:
+            return about._replace(will=Will.RUN)
+        if result.outs_cached():
+            source = IN_LOCK if in_lock else IN_RUN_CACHE
+        elif self._on_remote(result):
+            source = ON_REMOTE
+        else:
+            lost = [str(out) for out in result.outs if out.changed_cache()]
+            return about._replace(will=Will.RUN, lost=lost)
+        self._made |= {out.fs_path: out for out in result.outs}
+        return about._replace(will=Will.RESTORE, source=source)
+
+    def _differences(self, stage: Stage, unknown: Mapping[str, set[str]]) -> Forecast:
+        paths = {path for files in unknown.values() for path in files}
+        known = [dep for dep in stage.deps if not any(_overlap(dep.fs_path, path) for path in paths)]
+        return Forecast(
+            stage.addressing,
+            Will.NOTHING,
+            is_new=bool(stage.cmd) and not stage.cmd_changed and not any(out.hash_info for out in stage.outs),
+            is_called_otherwise=bool(stage.cmd and stage.cmd_changed),
+            waits_for=[*unknown],
+            inputs=list(_differences(dep for dep in known if not isinstance(dep, ParamsDependency))),
+            outputs=list(_differences(stage.outs)),
+            params=_params(stage),
+        )
+
+
+def _overlap(one: str, other: str) -> bool:
+    return Path(one).is_relative_to(other) or Path(other).is_relative_to(one)
+
+
+def _will_be(dep: DvcOutput, out: DvcOutput) -> None:
+    """Let DVC take a dependency for what `out` is, whatever is there now."""
+
+    def status() -> dict[str, str]:
+        same = dep.hash_info == out.hash_info
+        return {} if same else {str(dep): "modified" if dep.hash_info else "new"}
+
+    def save() -> None:
+        dep.hash_info, dep.meta = out.hash_info, out.meta
+
+    dep.workspace_status, dep.save = status, save
+    dep.get_hash, dep.get_meta = lambda: out.hash_info, lambda: out.meta
+
+
+def _differences(files: Iterable[DvcOutput]) -> Iterator[Difference]:
+    for file in files:
+        state = file.workspace_status()
+        if state or file.status():  # DVC's cache may lack what is there
+            was = Version(file.hash_info.value, file.meta.size) if file.hash_info else None
+            gone = state.get(str(file)) == "deleted"
+            yield Difference(str(file), was, None if gone else Version(file.get_hash().value, file.get_meta().size))
+
+
+def _params(stage: Stage) -> dict[str, tuple[Any, Any]]:
+    found = {}
+    for dep in stage.params:
+        was, now = dep.hash_info.value or {}, dep.read_params()
+        found |= {name: (was.get(name), now.get(name)) for name in dict.fromkeys([*was, *now])}
+    return found
+
+
 def arguments(section: Mapping[str, Any]) -> str:
     """Return a section of params.yaml as DVC unpacks it in a command: `${train}` -> `--seed 1 ...`."""
     from dvc.parsing.interpolate import to_str
@@ -190,8 +398,6 @@ class _Queue(LockBase):
 
 RunCommands = Callable[[Callable[[Sequence[str]], None]], None]
 """Runs a stage's commands; is given DVC's own way to do so."""
-Fetch = Callable[[Stage], bool]
-"""Fetches the outputs of a stage that are not here; returns whether they are now."""
 
 
 def reproduce(stage: Stage, run_commands: RunCommands, *, fetch: Fetch, kept: Callable[[], object]) -> bool:
@@ -232,21 +438,30 @@ def _restore(by_dvc: Callable[..., None], fetch: Fetch, stage: Stage, **options:
     `dvc pull --run-cache` fetches what dvc.lock names and the run-cache's entries, but not what these name; and
     `dvc repro --pull` fetches, stage by stage, also what no stage needs.
     """
-    result = None
-    if not stage.changed_stage() and not stage.changed_deps() and all(out.hash_info for out in stage.outs):
-        result = to_single_stage_lockfile(stage)  # asked before DVC notes the inputs as they are
+    result = _result_in_lock(stage)  # asked before DVC notes the inputs as they are
     try:
         by_dvc(stage, **options)
     except RunCacheNotFoundError:
-        if not dvc.stage.cache._can_hash(stage):  # it has no inputs, or an output that is not DVC's
-            raise
-        result = result or stage.repo.stage_cache._load(stage)
-        if not result:
-            raise
-        recorded = stage.repo.stage_cache._create_stage(result, wdir=stage.wdir)
-        if not fetch(recorded) or not recorded.outs_cached():
+        recorded = _recorded(stage, result)
+        if not recorded or not fetch(recorded) or not recorded.outs_cached():
             raise
         recorded.checkout()
+
+
+def _result_in_lock(stage: Stage) -> Mapping[str, Any] | None:
+    """Return the stage's entry of dvc.lock, if it is one of the commands and inputs of now."""
+    if not stage.changed_stage() and not stage.changed_deps() and all(out.hash_info for out in stage.outs):
+        return to_single_stage_lockfile(stage)
+    return None
+
+
+def _recorded(stage: Stage, in_lock: Mapping[str, Any] | None) -> Stage | None:
+    """Return a stage whose outputs are those of `in_lock` or, without it, of the run-cache's entry for the inputs that
+    DVC has noted; None if there is no result of them."""
+    if not dvc.stage.cache._can_hash(stage):  # it has no inputs, or an output that is not DVC's
+        return None
+    result = in_lock or stage.repo.stage_cache._load(stage)
+    return stage.repo.stage_cache._create_stage(result, wdir=stage.wdir) if result else None
 
 
 def lacking(stage: Stage) -> list[str]:

@@ -73,12 +73,14 @@ def load(stages: Path = ROOT / "stages") -> dict[str, Image]:
     if DOCKERFILE not in base:
         raise UserError(f"{stages / BASE} has no {DOCKERFILE}; expected what all images start from: restore it")
     images = {BASE: Image(BASE, f"stages/{BASE}:{digest(base)}", base)}
-    for name, files in folders.items():
-        own = _sources(stages / name, files)
-        if DOCKERFILE not in own and SHAPE in base:
-            own = dict(sorted({**own, DOCKERFILE: base[SHAPE]}.items()))
-        images[name] = Image(name, f"stages/{name}:{digest(base, own)}", own)
-    return images
+    return images | {name: of_stage(name, base, _sources(stages / name, files)) for name, files in folders.items()}
+
+
+def of_stage(name: str, base: Mapping[str, Source], own: Mapping[str, Source]) -> Image:
+    """Return the image of a stage whose folder has the files `own`, and the base's folder `base`."""
+    if DOCKERFILE not in own and SHAPE in base:
+        own = dict(sorted({**own, DOCKERFILE: base[SHAPE]}.items()))
+    return Image(name, f"stages/{name}:{digest(base, own)}", own)
 
 
 def stage_names(stages: Path = ROOT / "stages") -> list[str]:
@@ -128,7 +130,7 @@ def _folders(stages: Path) -> dict[str, dict[str, str]]:
             found[name][rest] = mode
         elif not slash and (stages / path).is_dir() and not (stages / path).is_symlink():
             raise UserError(f"{_shown(stages / path)} {REPOSITORY}")
-    counted = {name: _in_image(stages / name, files) for name, files in found.items()}
+    counted = {name: _counted(stages / name, files) for name, files in found.items()}
     for name in counted:
         if counted[name] and not NAME.fullmatch(name):
             raise UserError(f"stages/{name} cannot be a stage's name; expected lower-case letters, digits, - and _")
@@ -155,10 +157,14 @@ def _keeps_modes(stages: Path) -> bool:
     return subprocess.run(command, cwd=stages, capture_output=True).stdout.strip() != b"false"
 
 
-def _in_image(folder: Path, files: Mapping[str, str]) -> dict[str, str]:
-    """Return those of `files` that go into the image of `folder`."""
-    ignored = _ignored(folder) if IGNORE in files else lambda path: False
-    return {path: mode for path, mode in files.items() if not is_test_or_document(path) and not ignored(path)}
+def _counted(folder: Path, files: Mapping[str, str]) -> dict[str, str]:
+    return in_image(files, (folder / IGNORE).read_text(errors="replace") if IGNORE in files else "")
+
+
+def in_image[T](files: Mapping[str, T], ignore: str) -> dict[str, T]:
+    """Return those of the files of a folder that go into its image; `ignore` is the text of its .dockerignore."""
+    ignored = _ignored(ignore) if ignore else lambda path: False
+    return {path: each for path, each in files.items() if not is_test_or_document(path) and not ignored(path)}
 
 
 def is_test_or_document(path: str) -> bool:
@@ -167,11 +173,11 @@ def is_test_or_document(path: str) -> bool:
     return "tests" in folders or any(fnmatchcase(name, pattern) for pattern in IN_NO_IMAGE)
 
 
-def _ignored(folder: Path) -> Callable[[str], bool]:
-    """Return a function that says whether the folder's .dockerignore names a path; the Dockerfile always counts."""
+def _ignored(text: str) -> Callable[[str], bool]:
+    """Return a function that says whether a .dockerignore names a path; the Dockerfile always counts."""
     from docker.utils.build import PatternMatcher  # a quarter of a second, for the few folders that have one
 
-    lines = [line.strip() for line in (folder / IGNORE).read_text(errors="replace").splitlines()]
+    lines = [line.strip() for line in text.splitlines()]
     matcher = PatternMatcher([line for line in lines if line and not line.startswith("#")])
     return lambda path: path != DOCKERFILE and matcher.matches(path)
 

@@ -309,6 +309,21 @@ class Pipeline:
                 left += self.needs(stage)
         return [stage for stage in self.stages if stage in found]
 
+    @property
+    def paths(self) -> list[str]:
+        """The files that stages read and write."""
+        files = [path for stage in self.stages.values() for path in (*stage.inputs.values(), *stage.written.values())]
+        return sorted(set(files))
+
+    def models_of(self, targets: Sequence[str]) -> list[Model]:
+        """Return the models that `targets` (none: all stages) make or score."""
+        return [model for model in self.models if not targets or {model.maker, model.scorer} & set(targets)]
+
+    def with_scorers(self, targets: Sequence[str]) -> list[str]:
+        """Return `targets` and the scorers of the models that they make, as a run takes them; none stays none."""
+        scorers = [model.scorer for model in self.models_of(targets)] if targets else []
+        return list(dict.fromkeys([*targets, *scorers]))
+
     def check_order(self) -> None:
         """Raise UserError if stages wait for each other's outputs, so that none could begin."""
         try:

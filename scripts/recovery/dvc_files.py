@@ -68,15 +68,31 @@ def keep_dvc_lock(project: Project = PROJECT) -> bool:
 
 def restore_dvc_lock(project: Project, *, ended_well: bool) -> None:
     """Replace a dvc.lock that was cut off by the copy that was kept. Merge conflicts are left to the user."""
-    path = project.dvc_lock
-    if keep_dvc_lock(project) or not path.exists() or b"<<<<<<< " in path.read_bytes():
+    if keep_dvc_lock(project):
         return
-    if project.kept_lock.exists():
-        atomic_write(path, project.kept_lock.read_bytes())
+    path, sound = project.dvc_lock, sound_dvc_lock(project, ended_well=ended_well)
+    if not path.exists() or sound == path.read_bytes():
+        return
+    if sound:
+        atomic_write(path, sound)
         say("restored dvc.lock, which was cut off, from the copy that was kept")
-    elif not ended_well:
+    else:
         path.unlink()
         say("deleted dvc.lock, which was cut off when the first stage ended")
+
+
+def sound_dvc_lock(project: Project, *, ended_well: bool) -> bytes:
+    """Return what dvc.lock holds when a run begins: the file as it is, or the copy that was kept if it was cut off;
+    nothing if there is none."""
+    try:
+        found = project.dvc_lock.read_bytes()
+    except FileNotFoundError:
+        return b""
+    if b"<<<<<<< " in found or is_whole(found.decode(errors="replace")):
+        return found
+    if project.kept_lock.exists():
+        return project.kept_lock.read_bytes()
+    return found if ended_well else b""
 
 
 # --- the cache

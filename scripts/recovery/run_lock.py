@@ -38,13 +38,24 @@ def held(by: str, project: Project = PROJECT) -> Iterator[bool]:
         _write(lock, "")
 
 
-def _acquire(lock: TextIO) -> None:
+@contextmanager
+def watched(project: Project = PROJECT) -> Iterator[bool]:
+    """Keep whoever would hold the clone's lock waiting, and change nothing; yield whether the last holder ended well.
+
+    Raise UserError, or wait, as `held` does.
+    """
+    with (project.local / "run.lock").open("a+") as lock:
+        _acquire(lock, fcntl.LOCK_SH)
+        yield not _holder(lock)
+
+
+def _acquire(lock: TextIO, kind: int = fcntl.LOCK_EX) -> None:
     waits = os.environ.get("WAIT") == "1"
     began = time.monotonic()
     said = ""
     while True:
         try:
-            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fcntl.flock(lock, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = _holder(lock)
         waited = time.monotonic() - began

@@ -2,21 +2,14 @@
 
 import os
 import time
-from collections.abc import Sequence
 
 from scripts import mlflow_server, places, settings
 from scripts.pipeline import execution, images, template
 from scripts.pipeline.console import tell
-from scripts.pipeline.stage import Model, Pipeline
 from scripts.project import PROJECT, UserError
 from scripts.registry import summary
 from scripts.registry.publish import not_published
 from scripts.registry.publisher import Publisher, sentence
-
-
-def to_publish(pipeline: Pipeline, targets: Sequence[str]) -> list[Model]:
-    """Return the models that `targets` (none: all stages) make or score."""
-    return [model for model in pipeline.models if not targets or {model.maker, model.scorer} & set(targets)]
 
 
 def start_server() -> tuple[bool, UserError | None]:
@@ -45,9 +38,8 @@ def main(targets: list[str]) -> None:
     pipeline = template.load(images=wanted)
     if template.write(pipeline):
         print("dvc.yaml: rendered", flush=True)
-    paths = {path for stage in pipeline.stages.values() for path in (*stage.inputs.values(), *stage.written.values())}
-    places.check_paths(sorted(paths), os.environ)
-    models = to_publish(pipeline, targets)
+    places.check_paths(pipeline.paths, os.environ)
+    models = pipeline.models_of(targets)
     local = settings.is_local(os.environ)
     comes_up, problem = start_server() if local else (False, None)
     with Publisher(PROJECT, pipeline, [] if problem else models, wanted) as publisher:
@@ -56,7 +48,7 @@ def main(targets: list[str]) -> None:
                 PROJECT,
                 pipeline,
                 wanted,
-                [*targets, *(model.scorer for model in models if targets and model.scorer not in targets)],
+                pipeline.with_scorers(targets),
                 listener=publisher,
                 before_mlflow=mlflow_server.wait if comes_up else None,
             )

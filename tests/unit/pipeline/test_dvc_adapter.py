@@ -19,6 +19,11 @@ from scripts.project import UserError, load_yaml
 USED = {
     # name of the thing: its parameters that are used (None: it is not called), and what for
     "dvc.config.Config": (["dvc_dir", "validate"], "which reads its config files"),
+    "dvc.dependency.ParamsDependency": (None, "which a stage's parameters are"),
+    "dvc.dependency.ParamsDependency.read_params": (["self"], "which reads params.yaml"),
+    "dvc.dvcfile.FileMixin._load_yaml": (None, "which reads dvc.yaml and dvc.lock"),
+    "dvc.dvcfile.FileMixin": (None, "which dvc.yaml and dvc.lock are"),
+    "dvc.dvcfile.FileMixin.validate": (None, "which checks what was read"),
     "dvc.data_cloud.DataCloud.get_remote_odb": (["self"], "which gives the default remote"),
     "dvc.exceptions.DvcException": (None, "which is what it raises"),
     "dvc.lock.LockBase": (None, "which its lock of a repository is"),
@@ -33,6 +38,15 @@ USED = {
     "dvc.repo.Repo.scm_context": (None, "in which git is told of outputs"),
     "dvc.repo.index.Index.graph": (None, "which says what needs what"),
     "dvc.repo.index.Index.outs": (None, "which lists the outputs"),
+    "dvc.output.Output": (None, "which outputs and dependencies are"),
+    "dvc.output.Output.workspace_status": (["self"], "which compares a file with dvc.lock"),
+    "dvc.output.Output.status": (["self"], "which looks into the cache as well"),
+    "dvc.output.Output.get_hash": (["self"], "which gives a file's hash as it is"),
+    "dvc.output.Output.get_meta": (["self"], "which gives its size"),
+    "dvc.output.Output.save": (["self"], "which notes a file as it is"),
+    "dvc.rwlock.rwlock": (["tmp_dir"], "which notes who reads and writes what in a folder that it is told"),
+    "dvc.stage.Stage.save_deps": (["self"], "which notes the inputs as they are"),
+    "dvc.stage.Stage.params": (None, "which lists its parameters"),
     "dvc.output.Output.exists": (None, "which says whether an output is there"),
     "dvc.output.Output.remove": (["self"], "which deletes an output"),
     "dvc.render.match.match_defs_renderers": (

@@ -80,3 +80,20 @@ def test_with_wait_it_is_waited_for(project, holder, monkeypatch, capsys):
     with run_lock.held("make push", project):
         pass
     assert capsys.readouterr().out.count("waiting for its end ...") == 1
+
+
+def test_who_only_looks_keeps_the_next_one_waiting_and_marks_nothing(project, holder, monkeypatch):
+    """Two may look at once; what they learn of a holder that was killed, the next holder still learns."""
+    monkeypatch.setattr(run_lock, "PATIENCE", 0)
+    first = holder()
+    with pytest.raises(UserError, match="make run is going on in this clone since "):
+        run_lock.watched(project).__enter__()
+    first.kill()
+    first.wait()
+    with run_lock.watched(project) as ended_well, run_lock.watched(project):
+        assert not ended_well
+        monkeypatch.setattr(run_lock, "ENDING_PATIENCE", 0)
+        with pytest.raises(UserError):
+            run_lock.held("make run", project).__enter__()
+    with run_lock.held("make run", project) as ended_well:
+        assert not ended_well
