@@ -6,10 +6,12 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import yaml
 
 from scripts.pipeline.console import printable
-from scripts.project import PROJECT, Project, UserError
+from scripts.project import PROJECT, Project, UserError, load_yaml
 from scripts.registry.provenance import LOCK, PLAIN, git
 from scripts.upgrading import machinery
 from scripts.upgrading.machinery import Files, is_machinery
@@ -98,7 +100,8 @@ def _told(paths: Sequence[str], base: str, new: str) -> str:
 def subjects(upgrade: Upgrade, project: Project = PROJECT) -> list[str]:
     """Return the first lines of the commits that changed the machinery, the newest first."""
     paths = machinery.tops(*(machinery.files(commit, project) for commit in (upgrade.base, upgrade.new)))
-    listed = git("log", "--no-merges", "--format=%s", f"{upgrade.base}..{upgrade.new}", "--", *paths, project=project)
+    options = ("--no-merges", "--format=%s", f"{upgrade.base}..{upgrade.new}")
+    listed = git("log", *options, "--", *paths, project=project, GIT_LITERAL_PATHSPECS="1")
     return listed.splitlines()
 
 
@@ -139,9 +142,17 @@ def public(url: str) -> str:
     return shown(url) if ":" in url else shown(Path(url).name or "a folder")
 
 
-def changed_stages(before: dict, after: dict) -> list[str]:
-    """Return the stages of two versions of dvc.yaml whose command is another one, or new."""
-    return [name for name, block in after.items() if block.get("cmd") != before.get(name, {}).get("cmd")]
+def changed_stages(before: str, after: str) -> list[str]:
+    """Return the stages of two texts of dvc.yaml whose command is another one, or new."""
+    old, new = _commands(before), _commands(after)
+    return [name for name in new if new[name] != old.get(name)]
+
+
+def _commands(text: str) -> dict[str, Any]:
+    try:
+        return {name: block["cmd"] for name, block in load_yaml(text)["stages"].items()}
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):  # a fork may have committed anything, or nothing
+        return {}
 
 
 def write(upgrade: Upgrade, url: str, folder: Path, project: Project = PROJECT) -> None:

@@ -13,7 +13,7 @@ TRAILER = "Template-Commit"
 MUST_BE_EQUAL = ("scripts", "stages/base")
 MAY_BE_GONE = (
     "tests", "benchmarks", "Makefile", "Dockerfile.runner", "docker-compose.yml", "pyproject.toml", ".env.example",
-    ".github", ".ci", "SECURITY.md", "CONTRIBUTING.md",
+    ".github", ".ci", "SECURITY.md", "CONTRIBUTING.md", ".gitattributes", ".dvcignore", "stages/README.md",
 )  # fmt: skip
 """Who copies the files leaves out what is of no use to him."""
 NONE = "none"
@@ -36,13 +36,17 @@ def find(new: str, project: Project = PROJECT) -> str:
     ours = [line.split() for line in recorded.splitlines()]
     have = _machinery([commit for commit, *_ in ours], project)
     for commit, *named in ours:
-        known = [name for name in named if name in made]
-        if known:
-            return known[-1]
         mine = have[commit]
         for ids in by_core.get(mine[: len(MUST_BE_EQUAL)], []):
             if NONE not in mine[: len(MUST_BE_EQUAL)] and all(o in (NONE, t) for o, t in zip(mine, ids, strict=True)):
                 return newest[ids]
+        if known := [name for name in named if name in made]:
+            return known[-1]
+        if named:
+            raise UserError(
+                f"this fork was upgraded to {named[-1][:12]}, which is not in the history of {new[:12]}; expected a "
+                "newer version of the same repository: correct FROM, or name the commit to start from, as BASE=commit"
+            )
     raise UserError(
         "no commit of this fork has the machinery of any version there; expected the one that it was made from: name "
         "it, as BASE=commit, or fetch the rest of the history ('git fetch --unshallow') if this clone is shallow"

@@ -9,8 +9,8 @@ version is followed by the `finish` of a new one.
 import shutil
 
 from scripts.pipeline import template
-from scripts.pipeline.console import tell
-from scripts.project import PROJECT, Project, load_yaml
+from scripts.pipeline.console import printable, tell
+from scripts.project import PROJECT, Project
 from scripts.registry.provenance import git
 from scripts.upgrading import merge, origin
 
@@ -27,18 +27,18 @@ def plan(new: str, url: str, base: str, project: Project) -> None:
     tell(f"from {found[:12]}, which this fork was made from or upgraded to:\n")
     tell(merge.message(upgrade, url, project))
     if own := merge.left_alone(upgrade, project):
-        named = ", ".join(own[: merge.MOST]) + (" ..." if len(own) > merge.MOST else "")
+        named = ", ".join(map(printable, own[: merge.MOST])) + (" ..." if len(own) > merge.MOST else "")
         tell(
             f"newer there as well, but yours and so left alone: {named}; 'git checkout {new[:12]} -- FILE' takes one\n"
         )
-    tell(git("diff", "--stat=100", "--summary", "HEAD", upgrade.tree, project=project).splitlines()[-1].strip())
+    print(git("diff", "--shortstat", "HEAD", upgrade.tree, project=project).strip())
 
 
 def finish(old: str, project: Project) -> None:
-    before = load_yaml(git("show", f"{old}:dvc.yaml", project=project, may_fail=True) or "{}")
+    before = git("show", f"{old}:dvc.yaml", project=project, may_fail=True)
     pipeline = template.load(project.root)
     template.write(pipeline, project.root)
-    changed = merge.changed_stages(before.get("stages") or {}, load_yaml(pipeline.text)["stages"])
+    changed = merge.changed_stages(before, pipeline.text)
     print(
         f"the next 'make run' runs {', '.join(changed)}, and what depends on an output that is then another"
         if changed

@@ -188,6 +188,23 @@ def test_a_branch_that_did_not_run_since(clone, git):
     assert lock(clone) == {name: ours[name] for name in ("split", "fit")}
 
 
+def test_the_commit_of_a_merge_and_of_a_stash(clone, git, tmp_path):
+    """A version that only a merge brought, or a stash, is found as one of a commit before it is."""
+    branches(clone, git, (edited("fit", trees=50),), (edited("score", repeats=5),))
+    call(clone, "merge", "other")
+    versions = [tmp_path / name for name in "oab"]
+    for path, revision in zip(versions, ("main~1", "main", "other"), strict=True):
+        path.write_text(git("show", f"{revision}:dvc.lock"))
+    merge = git("rev-parse", "main").strip()
+    run(clone, git, "later", edited("split", share=0.5))
+    git("reset", "--quiet", "--soft", "HEAD^")
+    git("stash")
+    (tmp_path / "s").write_text(git("show", "stash:dvc.lock"))
+    for ours, found in (versions[1], merge), (tmp_path / "s", git("rev-parse", "stash").strip()):
+        git("checkout", "--quiet", "--detach", "main~1")
+        assert sides.read([versions[0], ours, versions[2]], [], clone)[1].commit == found
+
+
 def test_locks_that_are_in_no_commit(clone, tmp_path):
     """Versions that no commit has are merged by what their entries say of their commands."""
     versions = []

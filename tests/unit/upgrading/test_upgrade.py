@@ -48,6 +48,7 @@ SECOND = {
     "stages/base/Dockerfile": f"FROM scratch\n{LINES.replace('line 20', 'line 20 of the second')}",
     "stages/train/train.py": "another example\n",
     "stages/ingest/ingest.py": "more of the example\n",
+    "tests/forks/x/apply.sh": LINES.replace("line", "apply").replace("apply 9\n", "apply 9 of the second\n"),
     "tests/forks/y/apply.sh": "new\n",
     "tests/test_a.py": LINES.replace("line 3\n", "test 3 of the second\n"),
     "tools/new.py": "new\n",
@@ -188,13 +189,22 @@ def test_the_base_of_a_clone(cloned, commits, version):
     assert origin.find(commits[3], cloned(commits[version]).project) == commits[{1: 2}.get(version, version)]
 
 
-@pytest.mark.parametrize("without", [(), ("tests", ".github"), ("Makefile",)])
-@pytest.mark.parametrize("version", [0, 1, 3])
+@pytest.mark.parametrize("without", [(), ("tests", ".github"), pytest.param(("Makefile",), marks=pytest.mark.deep)])
+@pytest.mark.parametrize("version", [0, pytest.param(1, marks=pytest.mark.deep), 3])
 def test_the_base_of_a_copy(copied, commits, version, without):
     """A fork by a copy of the files is found by these files, though some were left out."""
     fork = copied(commits[version], without)
     fork.commit("mine", {"scripts/a.py": "mine\n", "stages/base/Dockerfile": "FROM scratch\n"})
     assert origin.find(commits[3], fork.project) == commits[{1: 2}.get(version, version)]
+
+
+def test_the_command_taken_over_first(copied, commits):
+    """A fork from before the command, which took that over from the newer version, is of the older one still."""
+    fork = copied(commits[0], ("tests", ".github"))
+    newer = {"scripts/a.py": THIRD["scripts/a.py"], "scripts/b.py": "new\n", "scripts/old.py": None}
+    fork.commit("the command", newer | {"Makefile": SECOND["Makefile"]})
+    assert origin.find(commits[3], fork.project) == commits[0]
+    assert merged(fork, commits[0], commits[3])["tools/new.py"] == "new\n"
 
 
 def test_the_latest_commit_decides(copied, template, commits):
@@ -218,6 +228,15 @@ def test_an_upgrade_is_the_base_of_the_next_one(cloned, commits):
     merged(fork, commits[0], commits[1])
     fork.commit("mine again", {"Makefile": "mine\n"})
     assert origin.find(commits[3], fork.project) == commits[1]
+
+
+def test_an_older_version_is_refused(cloned, commits):
+    """What is older than the fork's own version, or another repository, is no upgrade, and is said to be none."""
+    fork = cloned(commits[0])
+    fork.commit("mine", {"scripts/a.py": "mine\n" + LINES})
+    merged(fork, commits[0], commits[3])
+    with pytest.raises(UserError, match=f"was upgraded to {commits[3][:12]}, which is not in the history of"):
+        origin.find(commits[1], fork.project)
 
 
 def test_no_base(copied, commits):
@@ -262,8 +281,8 @@ def test_both_edits_of_a_file_are_in_it(cloned, commits):
 @pytest.mark.parametrize(
     ("deleted", "gone"),
     [
-        (["tests"], ["tests/test_a.py", "tests/forks/y/apply.sh"]),
-        (["tests/forks"], ["tests/forks/y/apply.sh"]),
+        (["tests"], ["tests/test_a.py", "tests/forks/x/apply.sh", "tests/forks/y/apply.sh"]),
+        (["tests/forks"], ["tests/forks/x/apply.sh", "tests/forks/y/apply.sh"]),
         (["tests/test_a.py", ".github"], ["tests/test_a.py"]),
         (["Makefile"], ["Makefile"]),
     ],
@@ -277,6 +296,14 @@ def test_what_the_fork_deleted_stays_deleted(cloned, commits, deleted, gone):
     assert after["scripts/b.py"] == "new\n"
     told = fork.git("log", "-1", "--format=%b")
     assert [line[2:] for line in told.partition("left out:\n\n")[2].partition("\n\n")[0].splitlines()] == sorted(gone)
+
+
+@pytest.mark.parametrize("moved_to", ["stages/fit/apply.sh", "data/external/x", "params.yaml"])
+def test_what_was_moved_to_the_forks_own_files_is_its_own(cloned, commits, moved_to):
+    """A file of the machinery that became one of the fork's own is not changed by what is new in the machinery's."""
+    fork = cloned(commits[0])
+    fork.commit("ours now", {"tests/forks": None, moved_to: FIRST["tests/forks/x/apply.sh"]})
+    assert merged(fork, commits[0], commits[3])[moved_to] == FIRST["tests/forks/x/apply.sh"]
 
 
 @pytest.mark.parametrize(
@@ -330,6 +357,15 @@ def test_what_is_newer_and_left_alone(cloned, commits):
     assert merge.left_alone(upgrade, fork.project) == ["README.md", "params.yaml", "stages/train/train.py"]
     fork.commit("ours", {"README.md": "ours\n", "params.yaml": None})
     assert merge.left_alone(upgrade, fork.project) == ["stages/train/train.py"]
+
+
+def test_what_runs_again():
+    """The stages whose command is another one, or new; before a dvc.yaml that is none, all of them."""
+    after = "stages: {a: {cmd: 1}, b: {cmd: [2]}, c: {cmd: 3}}"
+    assert merge.changed_stages("stages: {a: {cmd: 1}, b: {cmd: [1]}}", after) == ["b", "c"]
+    assert all(
+        merge.changed_stages(before, after) == ["a", "b", "c"] for before in ("", "<<<< {", "[1]", "stages: [a]")
+    )
 
 
 # --- make upgrade
