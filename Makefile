@@ -129,6 +129,9 @@ bench: ## How fast, against what: an hour or two; ONLY=name,name some of it, QUI
 debug-%: always ## A shell in a stage's image, with its inputs there and its code live; CMD= runs that instead
 	@$(RUNNER) debug $* "cmd=$$CMD"
 
+check: ## Check each stage against its contract, and for what would make a result unstable; changes nothing
+	@$(RUNNER) check
+
 lint: ## Check style and shell scripts; changes nothing
 	@$(RUNNER) lint
 

@@ -16,9 +16,10 @@ ONE_AT_A_TIME = {"run", "publish", "push", "pull", "clean", "promote", "rollback
 """The verbs that change outputs, production or code, run stages, or hold DVC's own locks."""
 
 
-NO_SECRETS = {"exec", "metrics", "plots", "build", "setup_env", "setup_dvc", "clean", "fmt", "lint", "lock"}
-NO_SECRETS |= {"merge_lock", "upgrade"}
-NO_SECRETS |= {"new_stage", "rename", "start"}
+NO_SECRETS = {
+    *("exec", "metrics", "plots", "build", "setup_env", "setup_dvc", "clean", "fmt", "lint", "lock"),
+    *("check", "merge_lock", "upgrade", "new_stage", "rename", "start"),
+}
 """The verbs that speak to no server of ours."""
 
 

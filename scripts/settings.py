@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import subprocess
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from io import StringIO
@@ -54,7 +55,8 @@ def ensure_dotenv(project: Project = PROJECT) -> bool:
     if project.env.exists():
         return False
     atomic_write(project.env, project.env_example.read_bytes(), mode=0o600)
-    print(".env: created from .env.example; everything runs locally until you fill it in", flush=True)
+    said = ".env: created from .env.example; everything runs locally until you fill it in"
+    print(said, file=sys.stderr, flush=True)  # standard output is the verb's, and may be JSON
     return True
 
 

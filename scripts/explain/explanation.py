@@ -11,7 +11,7 @@ from scripts.explain.causes import Clone, causes
 from scripts.explain.report import Found
 from scripts.pipeline import dvc_adapter, images, template
 from scripts.pipeline.console import printable
-from scripts.project import Project, load_yaml
+from scripts.project import Project, UserError, load_yaml
 from scripts.recovery import dvc_files
 
 
@@ -46,6 +46,8 @@ def explain(project: Project, targets: Sequence[str], *, ended_well: bool) -> Fo
     wanted = images.load(project.stages)
     pipeline = template.load(project.root, wanted)
     places.check_paths(pipeline.paths, os.environ, project)
+    if not project.dvc_yaml.exists():
+        raise UserError("dvc.yaml is not there; expected what its template gives: call 'make setup-dvc' first")
     lock = dvc_files.sound_dvc_lock(project, ended_well=ended_well).decode(errors="replace")
     if not ended_well:
         note("the last command here was interrupted; the next one first clears what it left, and may find less")

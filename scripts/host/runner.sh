@@ -118,12 +118,13 @@ verb=${1:-}
 # What a verb may do (SECURITY.md): one that runs no stage gets no Docker socket, and one that edits no code may not.
 holds_socket=1 edits='' needs_network=5 # things that must be there, with it
 case $verb in
-metrics | plots | setup_env | setup_dvc | clean | lint | fmt | merge_lock | upgrade | new_stage | rename | start) needs_network= ;;
+metrics | plots | setup_env | setup_dvc | clean | lint | fmt | check | merge_lock | upgrade | new_stage | rename | start)
+    needs_network= ;;
 esac
 case "$*" in 'exec dvc '*) needs_network= ;; esac
 case $verb in
-exec | metrics | plots | setup_env | setup_dvc | dagshub_connect | push | pull | clean | lint | explain) holds_socket='' ;;
-merge_lock | upgrade) holds_socket='' ;;
+exec | metrics | plots | setup_env | setup_dvc | dagshub_connect | push | pull | clean | lint) holds_socket='' ;;
+explain | check | merge_lock | upgrade) holds_socket='' ;;
 fmt | lock) holds_socket='' edits=all ;;
 shell) edits=all ;;
 new_stage | start) holds_socket='' edits='dvc.yaml.template stages' ;;

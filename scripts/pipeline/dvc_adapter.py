@@ -88,9 +88,10 @@ def only_looking(root: Path, texts: Mapping[Path, str]) -> Iterator[Repo]:
     cache: who reads and writes what is noted elsewhere. To be used while no stage runs.
     """
     by_dvc = FileMixin._load_yaml
+    instead = {os.path.realpath(path): text for path, text in texts.items()}
 
     def load(self: FileMixin, **options: Any) -> tuple[Any, str]:
-        text = texts.get(Path(self.path))
+        text = instead.get(os.path.realpath(self.path))
         return by_dvc(self, **options) if text is None else (self.validate(load_yaml(text), str(self.path)), text)
 
     FileMixin._load_yaml = load

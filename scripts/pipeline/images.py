@@ -24,7 +24,8 @@ DOCKERFILE = "Dockerfile"
 SHAPE = "stage.Dockerfile"
 """In the base's folder: the Dockerfile of a stage that has none."""
 IGNORE = ".dockerignore"
-IN_NO_IMAGE = ("test_*", "*_test.*", "conftest.py", "*.md")
+TESTS = ("test_*", "*_test.*")
+IN_NO_IMAGE = (*TESTS, "conftest.py", "*.md")
 """Tests and documents, by the names of files; also whatever lies in a folder `tests`."""
 NAME = re.compile(r"[a-z0-9]+((_|__|-+)[a-z0-9]+)*")
 TRACKED = re.compile(rb"(\d{6}) [0-9a-f]+ \d\t(.*)", re.DOTALL)
@@ -83,6 +84,16 @@ def of_stage(name: str, base: Mapping[str, Source], own: Mapping[str, Source]) -
     return Image(name, f"stages/{name}:{digest(base, own)}", own)
 
 
+def files(stages: Path = ROOT / "stages") -> dict[str, list[str]]:
+    """Return the files of each folder of `stages` that git does not ignore, tests among them, in sorted order."""
+    return {name: [*found] for name, found in _found(stages).items()}
+
+
+def is_test(path: str) -> bool:
+    """Return whether a file of a stage's folder is a test, by its name."""
+    return any(fnmatchcase(PurePosixPath(path).name, pattern) for pattern in TESTS)
+
+
 def stage_names(stages: Path = ROOT / "stages") -> list[str]:
     """Return the folders of `stages` that are a stage's, in alphabetical order."""
     return [name for name in _folders(stages) if name != BASE]
@@ -123,6 +134,15 @@ def read(path: Path, mode: str = "") -> Source:
 
 def _folders(stages: Path) -> dict[str, dict[str, str]]:
     """Return the files that go into images, by folder and path, in sorted order, each with git's mode (see `read`)."""
+    counted = {name: _counted(stages / name, files) for name, files in _found(stages).items()}
+    for name in counted:
+        if counted[name] and not NAME.fullmatch(name):
+            raise UserError(f"stages/{name} cannot be a stage's name; expected lower-case letters, digits, - and _")
+    return {name: files for name, files in counted.items() if files}
+
+
+def _found(stages: Path) -> dict[str, dict[str, str]]:
+    """Return what git does not ignore below `stages`, by folder and path, in sorted order, with its modes."""
     found: dict[str, dict[str, str]] = defaultdict(dict)
     for path, mode in sorted(_listed(stages).items()):
         name, slash, rest = path.partition("/")
@@ -130,11 +150,7 @@ def _folders(stages: Path) -> dict[str, dict[str, str]]:
             found[name][rest] = mode
         elif not slash and (stages / path).is_dir() and not (stages / path).is_symlink():
             raise UserError(f"{_shown(stages / path)} {REPOSITORY}")
-    counted = {name: _counted(stages / name, files) for name, files in found.items()}
-    for name in counted:
-        if counted[name] and not NAME.fullmatch(name):
-            raise UserError(f"stages/{name} cannot be a stage's name; expected lower-case letters, digits, - and _")
-    return {name: files for name, files in counted.items() if files}
+    return found
 
 
 def _listed(stages: Path) -> dict[str, str]:

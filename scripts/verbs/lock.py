@@ -6,12 +6,9 @@ start, and with what their tests need.
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
+from scripts.contract.requirements import locks
 from scripts.project import PROJECT
-
-NAME = "requirements.in"
 
 
 def main(arguments: list[str]) -> int:
@@ -25,17 +22,3 @@ def main(arguments: list[str]) -> int:
         if code := subprocess.run([*command, str(source), "--output-file", str(target)], cwd=PROJECT.root).returncode:
             return code
     return 0
-
-
-def locks(root: Path) -> Iterator[tuple[Path, list[Path]]]:
-    """Give each requirements.in below `root`, in the order of resolving, with the locks that it must agree with."""
-    runner, base = Path("scripts", NAME), Path("stages", "base", NAME)
-    with_tests = base.parent / "tests" / NAME
-    found = [path.relative_to(root) for room in ("stages", "tests") for path in sorted(root.glob(f"{room}/*/{NAME}"))]
-    yield runner, []
-    yield base, []
-    yield with_tests, [base.with_suffix(".txt")]
-    for source in found:
-        if source != base:
-            own = [base, with_tests] if source.parts[0] == "stages" else [runner]
-            yield source, [path.with_suffix(".txt") for path in own]

@@ -71,7 +71,7 @@ def test_a_run_does_what_was_explained(clone_at: Callable[[str], Clone]) -> None
             lambda: clone.edit("params.yaml", "n_estimators: 101", "n_estimators: 100"),
             "nothing nothing restore restore",
         ),
-        (lambda: clone.edit("stages/evaluate/evaluate.py", '"""', '"""Edited. '), "nothing nothing nothing run"),
+        (lambda: clone.edit("stages/evaluate/evaluate.py", "Measures", "Tells"), "nothing nothing nothing run"),
         (lambda: (clone.path / "models" / "model.json").write_text("{}"), "nothing nothing restore nothing"),
     ):
         edit()

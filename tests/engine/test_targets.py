@@ -45,6 +45,18 @@ def test_target_shows_what_it_is_for(clone: Clone, target: str, shown: str) -> N
     assert clone.changes() == []
 
 
+def test_check_finds_what_the_contract_lacks(clone: Clone) -> None:
+    """`make check` says what is missing where, a line each, and ends badly; it starts nothing and changes nothing."""
+    clone.edit("stages/train/train.py", "\nif __name__", "\nSEED = hash('a')\n\nif __name__")
+    changes = clone.changes()
+    done = clone.make("check", check=False)
+    lines = [line for line in done.stdout.splitlines() if ": " in line and not line.startswith("make")]
+    assert [line.split(": ")[1] for line in lines] == ["test", "test", "test", "hash"], done.stdout
+    assert re.match(r"stages/train/train\.py:\d+: hash: it calls hash\(\); .*: use hashlib", lines[-1])
+    assert "4 findings" in done.stdout and "Error 1" in done.stdout
+    assert clone.changes() == changes
+
+
 def test_plots_are_drawn(clone: Clone) -> None:
     """`make plots` draws all plots into one page."""
     clone.make("plots")

@@ -442,3 +442,10 @@ def test_a_conflict_in_dvc_lock_is_a_users_mistake(clone, explain):
     clone.dvc_lock.write_text("<<<<<<< HEAD\n" + clone.dvc_lock.read_text())
     with pytest.raises(UserError, match=r"dvc\.lock is damaged, or a merge left it with conflicts"):
         explain()
+
+
+def test_without_a_dvc_yaml_nothing_is_claimed(clone, explain):
+    """DVC sees no stage without a dvc.yaml: that is no clone in which nothing would run."""
+    clone.dvc_yaml.unlink()
+    with pytest.raises(UserError, match=r"dvc\.yaml is not there; expected .*: call 'make setup-dvc' first"):
+        explain()
