@@ -10,6 +10,7 @@ def go_on(*, agreed: bool) -> None:
     try:
         answer = input("Go on? [y/N] ")
     except EOFError:
+        print(flush=True)
         answer = ""
     if answer not in ("y", "Y", "yes"):
         raise UserError("nothing was done; expected 'y', or YES=1 on the command line")

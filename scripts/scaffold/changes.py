@@ -10,6 +10,7 @@ from pathlib import Path
 
 from scripts.pipeline.images import Source
 from scripts.project import UserError
+from scripts.recovery.signals import ENDING
 
 
 class Changes:
@@ -105,12 +106,16 @@ class Changes:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait for the end of the block."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    """Let Ctrl-C, and whatever else ends a verb, wait for the end of the block."""
+    came: list[int] = []
+    before = {each: signal.signal(each, lambda number, _: came.append(number)) for each in ENDING}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for each, handler in before.items():
+            signal.signal(each, handler or signal.SIG_DFL)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 def _remove_what_is_empty(folder: Path, root: Path) -> None:

@@ -22,8 +22,9 @@ def copy_of(like: Stage, name: str, after: Stage, folder: str, root: Path, param
 
     `params` is the text of params.yaml. Raise UserError for a program that cannot be copied.
     """
-    there = {PurePosixPath(path).name: path for path in after.written.values()}
-    inputs = {argument: there.get(PurePosixPath(path).name, path) for argument, path in like.inputs.items()}
+    there = _by_name(after.written.values())
+    by_name = {path: there.get(name, path) for name, path in _by_name(like.inputs.values()).items()}
+    inputs = {argument: by_name.get(path, path) for argument, path in like.inputs.items()}
 
     def moved(files: Files) -> Files:
         return {key: f"{folder}/{PurePosixPath(path).relative_to(like.folder)}" for key, path in files.items()}
@@ -41,6 +42,12 @@ def copy_of(like: Stage, name: str, after: Stage, folder: str, root: Path, param
             for path, source in files.items()
         }
     return NewStage(stage, files, text.section_of(params, like.name, name))
+
+
+def _by_name(paths: Iterable[str]) -> dict[str, str]:
+    """Return paths by the names of their files, without those whose name another one has."""
+    names = {path: PurePosixPath(path).name for path in paths}
+    return {name: path for path, name in names.items() if list(names.values()).count(name) == 1}
 
 
 def _renamed(path: str, old: str, new: str) -> str:
@@ -83,15 +90,18 @@ def imports_renamed(code: str, old: str, new: str) -> str:
     Raise _CannotImport for one that imports more than `old`, or everything of it, if `new` is no name of Python's.
     """
     by_statement = is_importable(new)
-    edits, last, moved = [], 0, []
+    edits, last, moved, needs_importlib = [], 0, [], False
     tree = ast.parse(code)
     for node in ast.walk(tree):
         at_top = node in tree.body
         if at_top and isinstance(node, ast.Import | ast.ImportFrom):
             last = max(last, node.end_lineno or 0)
         is_from = isinstance(node, ast.ImportFrom) and node.module == old and not node.level
-        if is_from and by_statement:
-            edits.append((node, re.sub(rf"^from\s+{old}\b", f"from {new}", ast.get_source_segment(code, node) or "")))
+        if name := _named_in_a_call(node, old):
+            edits.append((name, json.dumps(new)))
+        elif is_from and by_statement:
+            statement = ast.get_source_segment(code, node) or ""
+            edits.append((node, re.sub(rf"^from\s+{re.escape(old)}\b", f"from {new}", statement)))
         elif isinstance(node, ast.Import) and by_statement:
             for alias in node.names:
                 if alias.name == old:
@@ -103,12 +113,21 @@ def imports_renamed(code: str, old: str, new: str) -> str:
             # At the top, below the other imports; as many lines stay as there were.
             edits.append((node, "\n" * ((node.end_lineno or 0) - node.lineno) if at_top else assigned[0]))
             moved += assigned if at_top else []
+            needs_importlib = True
     edited = _edited(code, edits)
-    if not edits or by_statement:
+    if not needs_importlib:
         return edited
     lines = edited.split("\n")
     lines[last:last] = ["", *moved] if moved else []
     return _with_importlib("\n".join(lines))
+
+
+def _named_in_a_call(node: ast.AST, module: str) -> ast.AST | None:
+    """Return where a call like import_module("module") names it, if a node is one."""
+    if not isinstance(node, ast.Call) or not node.args or not ast.unparse(node.func).endswith("import_module"):
+        return None
+    name = node.args[0]
+    return name if isinstance(name, ast.Constant) and name.value == module else None
 
 
 def _assigned(node: ast.Import | ast.ImportFrom, new: str) -> list[str]:
@@ -174,6 +193,6 @@ def _sorted(code: str, path: str, modules: Iterable[str], root: Path) -> str:
     own = f"lint.isort.known-first-party={json.dumps(sorted(modules))}"
     command = ["ruff", "check", "--quiet", "--fix", "--exit-zero", "--select", "I", "--config", own]
     done = subprocess.run(
-        [*command, "--stdin-filename", path, "-"], input=code, capture_output=True, text=True, check=True, cwd=root
+        [*command, "--stdin-filename", path, "-"], input=code, capture_output=True, text=True, cwd=root
     )
-    return done.stdout
+    return code if done.returncode else done.stdout  # with settings of ruff's that it refuses, 'make lint' says so

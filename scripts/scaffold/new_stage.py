@@ -4,7 +4,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from scripts.project import UserError
 from scripts.scaffold import copied, stage, text
 from scripts.scaffold.changes import Changes
 from scripts.scaffold.stage import NewStage
+from scripts.scaffold.text import BYTES
 
 LONGEST = 60  # characters of a name: files, images and containers are called after it
 PARAMS, IGNORE = "params.yaml", ".gitignore"
@@ -34,7 +36,7 @@ def add(root: Path, name: str, after: str, like: str = "") -> list[str]:
     before = _named("AFTER", after, pipeline)
     model = _named("LIKE", like, pipeline) if like else None
     seen = {path: _bytes(root / path) for path in (TEMPLATE, PARAMS, IGNORE)}
-    texts = {path: content.decode() for path, content in seen.items()}
+    texts = {path: content.decode(errors=BYTES) for path, content in seen.items()}
     new = _made(name, before, model, pipeline, root, texts[PARAMS])
     changes = Changes(root)
     for path, source in new.files.items():
@@ -51,8 +53,8 @@ def add(root: Path, name: str, after: str, like: str = "") -> list[str]:
     )
     # In this order a kill between two of them leaves a pipeline that runs.
     for path in (IGNORE, TEMPLATE, PARAMS):
-        if texts[path].encode() != seen[path]:
-            changes.write(path, texts[path].encode(), seen=seen[path] if (root / path).exists() else None)
+        if (content := texts[path].encode(errors=BYTES)) != seen[path]:
+            changes.write(path, content, seen=seen[path] if (root / path).exists() else None)
     changes.apply(lambda: template.write(template.load(root), root))
     return list(_told(new, before, model, changes))
 
@@ -115,6 +117,12 @@ def _problems(root: Path, name: str, pipeline: Pipeline) -> Iterator[str]:
         yield f"so that its limits would be called like those of {same[0]}"
 
 
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Return the packages that each module here comes from."""
+    return packages_distributions()
+
+
 def modules(base: Path) -> set[str]:
     """Return the modules that a program may import in a stage's image: a program of such a name would stand before."""
     locks = [base / "requirements.txt", base / "tests" / "requirements.txt"]
@@ -122,7 +130,7 @@ def modules(base: Path) -> set[str]:
     packages = {match[0].lower() for line in lines if (match := re.match(r"[A-Za-z0-9][\w.-]*", line))}
     theirs = {
         module
-        for module, distributions in packages_distributions().items()
+        for module, distributions in _distributions().items()
         if {re.sub(r"[-_.]+", "-", each).lower() for each in distributions} & packages
     }
     usual = {re.sub(r"^(scikit|python)-", "sk" if each.startswith("scikit") else "", each) for each in packages}
@@ -132,10 +140,9 @@ def modules(base: Path) -> set[str]:
 
 def _named(variable: str, name: str, pipeline: Pipeline) -> Stage:
     if name not in pipeline.stages:
-        found = f"is {name[:100]!r}, which is no stage" if name else "is empty"
-        raise UserError(
-            f"{variable} {found} of {TEMPLATE}; expected one of {', '.join(pipeline.stages) or 'them'}: correct it"
-        )
+        found = f"is {name[:100]!r}, which is no stage of {TEMPLATE}" if name else "is empty"
+        expected = f"expected one of {', '.join(pipeline.stages)}: correct it" if pipeline.stages else "it has none"
+        raise UserError(f"{variable} {found}; {expected}")
     return pipeline.stages[name]
 
 
@@ -145,8 +152,19 @@ def _bytes(path: Path) -> bytes:
 
 def is_ignored(root: Path, new: Stage) -> bool:
     """Return whether git ignores what the stage will write, in every clone."""
-    command = ["git", "-C", str(root), "-c", "core.excludesFile=/dev/null", "check-ignore", "--quiet", "--no-index"]
-    return all(subprocess.run([*command, path]).returncode == 0 for path in new.written.values())
+    command = [
+        "git",
+        "-C",
+        str(root),
+        "-c",
+        "core.excludesFile=/dev/null",
+        "check-ignore",
+        "--no-index",
+        "-z",
+        "--stdin",
+    ]
+    paths = b"".join(os.fsencode(path) + b"\0" for path in new.written.values())
+    return subprocess.run(command, input=paths, capture_output=True).stdout == paths
 
 
 def _told(new: NewStage, after: Stage, like: Stage | None, changes: Changes) -> Iterator[str]:
@@ -164,4 +182,4 @@ def _told(new: NewStage, after: Stage, like: Stage | None, changes: Changes) -> 
         yield f"note: {after.name} writes no file that {like.name} reads, so it reads what {like.name} does"
     if not like:
         yield f"your work goes where stages/{name}/{name}.py says YOUR WORK"
-    yield f"then   make run, make test-{name}"
+    yield f"then   make run, make test-{name}; git add --all, git commit"

@@ -20,7 +20,7 @@ from scripts.pipeline.stage import Model, Pipeline
 from scripts.pipeline.template import TEMPLATE, check_model_name, is_experiment
 from scripts.project import UserError, load_yaml
 from scripts.scaffold.changes import Changes
-from scripts.scaffold.text import lines_of
+from scripts.scaffold.text import BYTES, lines_of
 
 PARAMS, README = "params.yaml", "README.md"
 HAVE_THEIR_OWN = ("tests", "benchmarks", "dvc.yaml", "dvc.lock")
@@ -59,13 +59,15 @@ def rename(root: Path, new: str, experiment: str = "", old: str = "") -> list[st
         )
     if (root / README).is_file():
         seen[README] = (root / README).read_bytes()
-        texts[README] = _in_prose(seen[README].decode(), model.name, new)
+        texts[README] = _in_prose(seen[README].decode(errors=BYTES), model.name, new)
     changes = Changes(root)
     for path, text in texts.items():
-        if text.encode() != seen[path]:
-            changes.write(path, text.encode(), seen=seen[path])
+        if (content := text.encode(errors=BYTES)) != seen[path]:
+            changes.write(path, content, seen=seen[path])
     changes.apply(lambda: template.write(template.load(root), root))
-    return list(_told(model, found[0], {path: seen[path].decode() for path in changes.written}, texts, root))
+    return list(
+        _told(model, found[0], {path: seen[path].decode(errors=BYTES) for path in changes.written}, texts, root)
+    )
 
 
 def _chosen(pipeline: Pipeline, name: str) -> Model:

@@ -17,6 +17,7 @@ from scripts.scaffold import new_stage, stage, text
 from scripts.scaffold.changes import Changes
 from scripts.scaffold.new_stage import IGNORE, PARAMS
 from scripts.scaffold.stage import NewStage
+from scripts.scaffold.text import BYTES
 
 NAME = "load"
 """What the first stage is called, unless it is told otherwise."""
@@ -86,12 +87,12 @@ def planned(root: Path, name: str = "") -> Start:
     for path, source in new.files.items():
         changes.write(f"stages/{name}/{path}", source)
     seen = {path: (root / path).read_bytes() if (root / path).exists() else b"" for path in (TEMPLATE, PARAMS, IGNORE)}
-    texts = {path: content.decode() for path, content in seen.items()}
+    texts = {path: content.decode(errors=BYTES) for path, content in seen.items()}
     changes.write(PARAMS, _params(texts[PARAMS], new, pipeline).encode(), seen=seen[PARAMS])
     changes.write(TEMPLATE, _template(texts[TEMPLATE], new).encode(), seen=seen[TEMPLATE])
     if not new_stage.is_ignored(root, new.stage):
         folders = [each.folder for each in pipeline.stages.values()]
-        changes.write(IGNORE, text.with_folder(texts[IGNORE], new.stage.folder, folders).encode())
+        changes.write(IGNORE, text.with_folder(texts[IGNORE], new.stage.folder, folders).encode(errors=BYTES))
     written = [root / path for each in pipeline.stages.values() for path in each.written.values()]
     return Start(changes, list(pipeline.stages.values()), [path for path in written if path.exists()], new)
 

@@ -16,6 +16,9 @@ from scripts.pipeline.stage import Pipeline
 from scripts.pipeline.template import TEMPLATE
 from scripts.project import UserError, load_yaml
 
+BYTES = "surrogateescape"
+"""How a text that need not be UTF-8 is read and written: other bytes stay as they are."""
+
 
 def lines_of(text: str) -> list[str]:
     """Return the lines of a text with their ends, whatever those are."""

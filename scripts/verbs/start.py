@@ -16,6 +16,6 @@ def main(arguments: list[str]) -> None:
     go_on(agreed=given["yes"] == "1")
     plan.apply()
     name = plan.new.stage.name
-    print(f"done; 'git diff' shows it, and 'git checkout . && git clean -d stages/{name}' takes it back")
+    print(f"done; 'git diff' shows it, and 'git checkout . && git clean -fd stages/{name}' takes it back")
     print(f"your work goes where stages/{name}/{name}.py says YOUR WORK; README.md still describes what was there")
     print(f"then   make run test-{name}; make new-stage NAME=... AFTER={name}; git add --all, git commit")

@@ -85,6 +85,12 @@ def test_the_shell(clone: Clone) -> None:
     assert all(found["files"].values()) and all(found["folders"].values())
 
 
+CODE = {"dvc.yaml.template", "scripts", "stages", ".git/hooks", "Makefile"}
+EDITS = {"fmt": CODE, "lock": CODE, "shell": CODE, "rename": {"dvc.yaml.template"}}
+EDITS |= {verb: {"dvc.yaml.template", "stages"} for verb in ("new_stage", "start")}
+"""What of the code each verb may write; any other one nothing."""
+
+
 def run_verbs() -> list[str]:
     """Return the verbs of scripts/verbs/, as runner.sh gets them."""
     return sorted(path.stem for path in (ROOT / "scripts" / "verbs").glob("*.py") if path.stem != "__init__")
@@ -97,8 +103,8 @@ STARTS_CONTAINERS = {
 
 
 @pytest.mark.parametrize("verb", run_verbs())
-def test_who_gets_the_socket(clone: Clone, verb: str, tmp_path) -> None:
-    """Each verb gets Docker's socket only if it starts containers."""
+def test_who_gets_what(clone: Clone, verb: str, tmp_path) -> None:
+    """Each verb gets the socket of Docker only if it starts containers, and may write only what it is there for."""
     fake = tmp_path / "docker"
     fake.write_text(
         '#!/bin/sh\ncase $1 in run) for word; do printf "%s\\n" "$word"; done ;; '
@@ -113,6 +119,8 @@ def test_who_gets_the_socket(clone: Clone, verb: str, tmp_path) -> None:
     words = subprocess.run(command, cwd=clone.path, env=environ, capture_output=True, text=True).stdout.splitlines()
     assert verb in words
     assert any("dst=/var/run/docker.sock" in word for word in words) == (verb in STARTS_CONTAINERS)
+    readonly = {path for path in CODE if any(word.endswith(f"dst={clone.path}/{path},readonly") for word in words)}
+    assert readonly == CODE - EDITS.get(verb, set())
 
 
 WORDS = {

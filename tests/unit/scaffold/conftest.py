@@ -20,8 +20,11 @@ def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "tests" / "project", root, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "README.md").write_text("# Flowers\n\n`iris-classifier` is a model, my-iris-classifier-2 another one.\n")
     shutil.copytree(ROOT / "stages" / "base", root / "stages" / "base", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("Makefile", "pyproject.toml", ".gitignore"):
+    for name in ("Makefile", "pyproject.toml"):
         shutil.copy(ROOT / name, root)
+    (root / ".gitignore").write_text(
+        "# Outputs.\n/data/processed/\n/models/\n/metrics/\n# Caches.\n__pycache__/\n.ruff_cache/\n.env\n"
+    )
     subprocess.run([*GIT, "init", "--quiet"], cwd=root, check=True)
     template.write(template.load(root), root)
     for command in (["add", "--all"], ["commit", "--quiet", "--message", "all"]):

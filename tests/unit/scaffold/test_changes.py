@@ -14,6 +14,14 @@ NEW = {"a": b"new", "b/c": b"new", "d/e/f": b"new", "d/g": b"new"}
 
 
 @pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """Return an empty folder, which is all that changes need."""
+    root = tmp_path / "clone"
+    root.mkdir()
+    return root
+
+
+@pytest.fixture
 def changes(clone: Path) -> Changes:
     """Changes of all kinds: of a file, of new ones in old and new folders, of one that goes."""
     (clone / "a").write_text("old")

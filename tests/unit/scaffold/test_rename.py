@@ -95,11 +95,13 @@ def test_what_is_a_name_is_renamed(clone, name, old, new, changed, left):
 
 def test_prose_is_renamed_but_no_path(clone):
     """In the README, the word and MLflow's addresses have the new name; other addresses and paths stay."""
-    text = "iris-classifier, http://x/#/models/iris-classifier/versions/1 models:/iris-classifier@x iris-classifier."
+    text = (
+        "\xff iris-classifier, http://x/#/models/iris-classifier/versions/1 models:/iris-classifier@x iris-classifier."
+    )
     same = " github.com/me/iris-classifier/x docs/iris-classifier.md iris-classifier.md x-iris-classifier iris\r\n"
-    (clone / "README.md").write_bytes((text + same).encode())
+    (clone / "README.md").write_bytes((text + same).encode("latin-1"))
     rename(clone, "tumors")
-    assert (clone / "README.md").read_bytes() == (text.replace("iris-classifier", "tumors") + same).encode()
+    assert (clone / "README.md").read_bytes() == (text.replace("iris-classifier", "tumors") + same).encode("latin-1")
 
 
 @pytest.mark.parametrize(
