@@ -88,20 +88,40 @@ def test_a_clone_without_the_driver_merges_as_ever(clone: Clone) -> None:
     assert done.returncode in (0, 1) and "dvc.lock" in done.stdout and "merge_lock" not in done.stdout + done.stderr
 
 
-@pytest.mark.deep
-def test_a_stage_that_both_edited(clone: Clone) -> None:
-    """A stage that both sides edited is a conflict; as dvc.lock is left, `make run` makes what the merge asks for."""
-    clone.git("checkout", "--quiet", "-B", "third", "other")
-    clone.edit("params.yaml", "min_samples_leaf: 1 ", "min_samples_leaf: 2 ")
+def commit_a_run(clone: Clone, branch: str, start: str, edit: tuple[str, str, str]) -> None:
+    """Make a branch with a run of train after an edit of a file."""
+    clone.git("checkout", "--quiet", "-B", branch, start)
+    clone.edit(*edit)
     clone.make("run-train")
-    clone.git("commit", "--quiet", "--all", "--message", "larger leaves")
-    clone.git("checkout", "--quiet", "main")
-    done = git(clone, "merge", "third")
+    clone.git("commit", "--quiet", "--all", "--message", edit[2])
+
+
+BOTH = {
+    "parameters": (("params.yaml", "max_depth: null ", "max_depth: 2 "), ("params.yaml", "seed: 58 ", "seed: 59 ")),
+    "code": (
+        ("stages/train/train.py", '"""Fits voters', '"""It fits voters'),
+        ("stages/train/train.py", "\nif __name", "\n# The end.\nif __name"),
+    ),
+}
+"""An edit of train on each side, far enough from each other for git to merge the file that they are in."""
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("what", BOTH)
+def test_a_stage_that_both_edited(clone: Clone, what: str) -> None:
+    """A stage that both sides edited is a conflict; `make run` makes what the merge asks for, as dvc.lock and dvc.yaml
+    are left."""
+    mine, theirs = BOTH[what]
+    commit_a_run(clone, "mine", "main0^", mine)
+    commit_a_run(clone, "theirs", "main0^", theirs)
+    clone.git("checkout", "--quiet", "mine")
+    done = git(clone, "merge", "theirs")
     assert done.returncode == 1 and "dvc.lock: both sides changed train, and neither" in done.stderr
-    assert stages_line(clone.make("run")) == "ran train, evaluate"
+    assert ("conflict in dvc.yaml" in done.stdout) == (what == "code") and f"conflict in {mine[0]}" not in done.stdout
+    assert stages_line(clone.make("run")).startswith("ran train")
     clone.git("add", "dvc.lock", "dvc.yaml")
     clone.git("commit", "--quiet", "--message", "both")
-    assert stages_line(clone.make("run")) == NOTHING
+    assert stages_line(clone.make("run")) == NOTHING and clone.changes() == []
 
 
 @pytest.mark.deep
