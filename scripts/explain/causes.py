@@ -88,17 +88,19 @@ def _change(each: Difference) -> str:
 
 
 def _outputs(about: Forecast) -> Iterator[Cause]:
+    lock, then = (about.name, "") if about.name.endswith(".dvc") else ("dvc.lock", "; a run replaces it")
     for each in about.outputs:
         if each.was and not each.now:
             yield Cause("output", f"the output {each.path} ({_shown(each.was)}) is not there")
         elif each.was and each.now.digest != each.was.digest:
-            lost = "" if about.will is Will.NOTE else "; a run replaces it"
-            yield Cause("output", f"the output {each.path} was changed by hand: {_shown(each.was)} -> "
-                                  f"{_shown(each.now)}{lost}")  # fmt: skip
+            changed = f"{_shown(each.was)} -> {_shown(each.now)}{then}"
+            yield Cause(
+                "output", f"the output {each.path} is not what {lock} recorded, as if edited by hand: {changed}"
+            )
         elif each.was:
             yield Cause("output", f"the output {each.path} ({_shown(each.was)}) is not in DVC's cache")
         elif not about.is_called_otherwise:
-            yield Cause("output", f"the output {each.path} is not in dvc.lock")
+            yield Cause("output", f"the output {each.path} is not in {lock}")
 
 
 def _shown(version: Version) -> str:

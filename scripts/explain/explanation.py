@@ -50,7 +50,7 @@ def explain(project: Project, targets: Sequence[str], *, ended_well: bool) -> Fo
         raise UserError("dvc.yaml is not there; expected what its template gives: call 'make setup-dvc' first")
     lock = dvc_files.sound_dvc_lock(project, ended_well=ended_well).decode(errors="replace")
     if not ended_well:
-        note("the last command here was interrupted; the next one first clears what it left, and may find less")
+        note("the last command here did not end well: the next one first clears what it left, and may find less")
     texts = {project.dvc_yaml: pipeline.text}
     if project.dvc_lock.exists() and lock != project.dvc_lock.read_text(errors="replace"):
         texts[project.dvc_lock] = lock or "schema: '2.0'\n"

@@ -246,27 +246,35 @@ class _Forecaster:
 
     def of(self, name: str) -> Forecast:
         stage = self._planned.stages[name]
-        for dep in stage.deps:
-            if dep.fs_path in self._made:
-                _will_be(dep, self._made[dep.fs_path])
-        unknown = {need: self._unknown_of(need, stage) for need in self._planned.needs[name]}
+        known = [dep.fs_path for dep in stage.deps if self._foresee(dep)]
+        unknown = {need: self._unknown_of(need, stage, known) for need in self._planned.needs[name]}
         found = self._forecast(stage, {need: files for need, files in unknown.items() if files})
         self._will[name] = found.will
         return found
 
-    def _unknown_of(self, need: str, stage: Stage) -> set[str]:
+    def _foresee(self, dep: DvcOutput) -> bool:
+        """Let a dependency be what will have been restored in its place; return whether that is known."""
+        for path, out in self._made.items():
+            if Path(dep.fs_path).is_relative_to(path):
+                part = out if dep.fs_path == path else out.get_obj(filter_info=dep.fs_path)
+                if part and part.hash_info:
+                    _will_be(dep, part.hash_info, out.meta if part is out else dep.meta, out.hash_name)
+                    return True
+        return False
+
+    def _unknown_of(self, need: str, stage: Stage, known: Sequence[str]) -> set[str]:
         """Return the outputs of a stage that `stage` waits for of which nothing is known before it has run."""
         files = {out.fs_path for out in self._planned.stages[need].outs}
         if self._will[need] in (Will.RUN, Will.WAIT, Will.FAIL):
             return files
-        # A part of a folder that is restored, or a folder around it, has a hash that is not known.
-        paths = {dep.fs_path for dep in stage.deps} - files
+        # A folder around what is restored, or a part of a folder that only the remote lists, has an unknown hash.
+        paths = {dep.fs_path for dep in stage.deps}.difference(known)
         return {file for file in files & set(self._made) if any(_overlap(file, path) for path in paths)}
 
     def _forecast(self, stage: Stage, unknown: Mapping[str, set[str]]) -> Forecast:
-        about = self._differences(stage, unknown)
         if not unknown and not stage.changed():
-            return about._replace(will=Will.NOTHING)
+            return Forecast(stage.addressing, Will.NOTHING)
+        about = self._differences(stage, unknown)
         if not stage.cmd:
             return about._replace(will=Will.NOTE if all(each.now for each in about.outputs) else Will.FAIL)
         if any(not each.now for each in about.inputs):
@@ -300,6 +308,7 @@ class _Forecaster:
         return about._replace(will=Will.RESTORE, source=source)
 
     def _differences(self, stage: Stage, unknown: Mapping[str, set[str]]) -> Forecast:
+        """Return what differs of a stage, but for the inputs that are not known yet."""
         paths = {path for files in unknown.values() for path in files}
         known = [dep for dep in stage.deps if not any(_overlap(dep.fs_path, path) for path in paths)]
         return Forecast(
@@ -308,8 +317,8 @@ class _Forecaster:
             is_new=bool(stage.cmd) and not stage.cmd_changed and not any(out.hash_info for out in stage.outs),
             is_called_otherwise=bool(stage.cmd and stage.cmd_changed),
             waits_for=[*unknown],
-            inputs=list(_differences(dep for dep in known if not isinstance(dep, ParamsDependency))),
-            outputs=list(_differences(stage.outs)),
+            inputs=list(_different(dep for dep in known if not isinstance(dep, ParamsDependency))),
+            outputs=list(_different(stage.outs)),
             params=_params(stage),
         )
 
@@ -318,21 +327,22 @@ def _overlap(one: str, other: str) -> bool:
     return Path(one).is_relative_to(other) or Path(other).is_relative_to(one)
 
 
-def _will_be(dep: DvcOutput, out: DvcOutput) -> None:
-    """Let DVC take a dependency for what `out` is, whatever is there now."""
+def _will_be(dep: DvcOutput, hash_info: Any, meta: Any, hash_name: str) -> None:
+    """Let DVC take a dependency for a file of this hash, whatever is there now."""
 
     def status() -> dict[str, str]:
-        same = dep.hash_info == out.hash_info
+        same = dep.hash_info == hash_info
         return {} if same else {str(dep): "modified" if dep.hash_info else "new"}
 
     def save() -> None:
-        dep.hash_info, dep.meta = out.hash_info, out.meta
+        dep.hash_info, dep.meta, dep.hash_name = hash_info, meta, hash_name
 
     dep.workspace_status, dep.save = status, save
-    dep.get_hash, dep.get_meta = lambda: out.hash_info, lambda: out.meta
+    dep.get_hash, dep.get_meta = lambda: hash_info, lambda: meta
 
 
-def _differences(files: Iterable[DvcOutput]) -> Iterator[Difference]:
+def _different(files: Iterable[DvcOutput]) -> Iterator[Difference]:
+    """Yield those of `files` that are not as dvc.lock has them, or that DVC's cache lacks."""
     for file in files:
         state = file.workspace_status()
         if state or file.status():  # DVC's cache may lack what is there

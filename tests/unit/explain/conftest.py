@@ -81,8 +81,9 @@ def _run_one(project, name):
         told = [str(value) for key, value in section.items() if key != "net"]
         told += [_text_of(Path(str(dep))) for dep in stage.deps if dep not in stage.params]
         for out in stage.outs:
-            Path(str(out)).parent.mkdir(parents=True, exist_ok=True)
-            Path(str(out)).write_text(hashlib.md5(repr(told).encode(), usedforsecurity=False).hexdigest() + "\n")
+            path = Path(str(out)) if Path(str(out)).suffix else Path(str(out), "x.csv")  # a folder, of one file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(hashlib.md5(repr(told).encode(), usedforsecurity=False).hexdigest() + "\n")
 
     with dvc_adapter.repository(project.root) as repo:
         stage = dvc_adapter.plan(repo, [name]).stages[name]

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from scripts.explain import report
 from scripts.pipeline import dvc_adapter
 from scripts.project import Project, UserError
 from scripts.recovery import dvc_files
+from scripts.verbs import explain as verb
 from tests.unit.explain.conftest import run, tag
 
 THEN = {
@@ -42,6 +44,10 @@ def forget_results(name):
     for entry in Path(".dvc/cache/runs").glob("*/*/*"):
         if re.search(rf"pipeline\.stage={name}\b", entry.read_text()):
             shutil.rmtree(entry.parent)
+
+
+def git_checkout(path):
+    subprocess.run(["git", "checkout", "--quiet", path], check=True)
 
 
 def add(path):
@@ -104,12 +110,12 @@ SITUATIONS = {
     "an output edited by hand": (
         lambda: Path("models/m.txt").write_text("mine"),
         "NOTHING RESTORE NOTHING",
-        {"fit": ["output: the output models/m.txt was changed by hand: "]},
+        {"fit": ["output: the output models/m.txt is not what dvc.lock recorded, as if edited by hand: "]},
     ),
     "an output of the first stage edited by hand": (
         lambda: Path("data/clean/x.csv").write_text("mine"),
         "RESTORE NOTHING NOTHING",
-        {"clean": ["output: the output data/clean/x.csv was changed by hand: "]},
+        {"clean": ["output: the output data/clean/x.csv is not what dvc.lock recorded, as if edited by hand: "]},
     ),
     "an output that is missing": (
         lambda: Path("scores/s.json").unlink(),
@@ -257,8 +263,54 @@ SITUATIONS = {
         lambda: (add("data/given/x.csv"), edit("data/given/x.csv", "1", "22")),
         "NOTE RUN WAIT WAIT",
         {
-            "data/given/x.csv.dvc": ["output: the output data/given/x.csv was changed by hand: "],
+            "data/given/x.csv.dvc": ["output: the output data/given/x.csv is not what data/given/x.csv.dvc recorded"],
             "clean": ["input: data/given/x.csv, which is given, has changed: b026324c, 2 bytes -> 2fc57d6f, 3 bytes"],
+        },
+    ),
+    "a part of a folder that is made": (
+        lambda: (
+            edit("dvc.yaml.template", '"out": "data/clean/x.csv"', '"out": "data/clean"'),
+            Path("data/clean/x.csv").unlink(),
+            run(Project(Path.cwd())),
+            Path("data/clean/x.csv").write_text("mine"),
+        ),
+        "RESTORE NOTHING NOTHING",
+        {"clean": ["output: the output data/clean is not what dvc.lock recorded, as if edited by hand: "]},
+    ),
+    "a part of a folder that only the remote has": (
+        lambda: (
+            edit("dvc.yaml.template", '"out": "data/clean/x.csv"', '"out": "data/clean"'),
+            Path("data/clean/x.csv").unlink(),
+            run(Project(Path.cwd())),
+            push(),
+            lose("data/clean/x.csv"),
+        ),
+        "RESTORE WAIT WAIT",
+        {
+            "clean": ["output: the output data/clean is not what dvc.lock recorded, as if edited by hand: "],
+            "fit": ["output: the output models/m.txt ("],
+            "score": ["output: the output scores/s.json ("],
+        },
+    ),
+    "an input more, which is restored": (
+        lambda: (
+            edit(
+                "dvc.yaml.template",
+                '{"model": "models/m.txt"}, m',
+                '{"model": "models/m.txt", "t": "data/clean/x.csv"}, m',
+            ),
+            run(Project(Path.cwd())),
+            git_checkout("dvc.lock"),
+            Path("data/clean/x.csv").unlink(),
+        ),
+        "RESTORE NOTHING RESTORE",
+        {
+            "clean": ["output: the output data/clean/x.csv ("],
+            "score": [
+                "input: data/clean/x.csv, which clean makes, is a new input (",
+                "block: its command in dvc.yaml: now --mount",
+                "output: the output scores/s.json is not what dvc.lock recorded, as if edited by hand: ",
+            ],
         },
     ),
     "a folder that is given": (
@@ -303,6 +355,7 @@ SIBLINGS = {
     "an output by another name",
     "no dvc.lock at all",
     "a folder that is given",
+    "a part of a folder that only the remote has",
     "a result of before",
 }
 
@@ -323,7 +376,10 @@ def test_the_cause_is_the_one_that_was_made(clone, explain, name):
         for cause, text in zip(found.causes[stage], texts, strict=True):
             assert cause.startswith(text), found.causes
     assert bool(report.would_run(found.found)) == bool({"RUN", "WAIT", "FAIL"} & set(found.will.values()))
-    if "FAIL" not in will:
+    if "FAIL" in will:
+        with pytest.raises(AssertionError, match="No such file"):
+            run(clone)
+    else:
         did = run(clone)
         assert {stage: did[stage] in THEN[each] for stage, each in found.will.items()} == dict.fromkeys(
             found.will, True
@@ -423,7 +479,7 @@ def test_a_lock_that_was_cut_off_counts_as_what_recovery_makes_of_it(clone, expl
     clone.dvc_lock.write_text(text[: len(text) // 2])
     clone.rwlock.write_text('{"write": {"x": {"pid": 1, "cmd": "dvc"}}')
     assert explain(ended_well=False).will == UP_TO_DATE
-    assert capsys.readouterr().err.startswith("note: the last command here was interrupted; ")
+    assert capsys.readouterr().err.startswith("note: the last command here did not end well: ")
 
 
 def test_a_remote_that_does_not_answer_is_a_note(clone, explain, capsys, monkeypatch):
@@ -449,3 +505,25 @@ def test_without_a_dvc_yaml_nothing_is_claimed(clone, explain):
     clone.dvc_yaml.unlink()
     with pytest.raises(UserError, match=r"dvc\.yaml is not there; expected .*: call 'make setup-dvc' first"):
         explain()
+
+
+# --- the verb
+
+
+def test_the_exit_code_says_whether_a_stage_would_run(clone, capsys):
+    """0 if none would, what is restored included; 1 if one would, or might: as CI asks."""
+    assert verb.main(["stage=", "json="], clone) == 0
+    Path("scores/s.json").unlink()
+    assert verb.main([], clone) == 0
+    edit("params.yaml", "digits: 6", "digits: 7")
+    capsys.readouterr()
+    assert verb.main(["stage=score", "json=1"], clone) == 1
+    assert json.loads(capsys.readouterr().out)["would_run"] == ["score"]
+    assert verb.main(["stage=clean", "json=0"], clone) == 0
+
+
+@pytest.mark.parametrize("word", ["yes", "true", "2", " 1"])
+def test_json_is_asked_for_by_1(clone, word):
+    """Another word is refused, so that no program waits for JSON and gets lines."""
+    with pytest.raises(UserError, match=rf"^JSON is '{word}'; expected 1 for JSON, or nothing for lines"):
+        verb.main(["stage=", f"json={word}"], clone)

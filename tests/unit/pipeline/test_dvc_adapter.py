@@ -43,6 +43,7 @@ USED = {
     "dvc.output.Output.status": (["self"], "which looks into the cache as well"),
     "dvc.output.Output.get_hash": (["self"], "which gives a file's hash as it is"),
     "dvc.output.Output.get_meta": (["self"], "which gives its size"),
+    "dvc.output.Output.get_obj": (["filter_info"], "which finds a part of a folder"),
     "dvc.output.Output.save": (["self"], "which notes a file as it is"),
     "dvc.rwlock.rwlock": (["tmp_dir"], "which notes who reads and writes what in a folder that it is told"),
     "dvc.stage.Stage.save_deps": (["self"], "which notes the inputs as they are"),
