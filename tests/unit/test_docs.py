@@ -15,11 +15,22 @@ SHELLS_OWN = {
     *("BASE_IMAGE", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_CERT"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
     *("DOCKER_HOST", "YES", "CI", "WAIT", "KEEP_GOING", "SEED", "STOP_AT"),
-<<<<<<< ours
-    *("MODEL", "VERSION", "ALIAS", "WHY", "CMD", "FROM", "BASE", "STAGE", "JSON"),
-=======
-    *("MODEL", "VERSION", "ALIAS", "WHY", "NAME", "AFTER", "LIKE", "FROM", "EXPERIMENT", "NEW"),
->>>>>>> theirs
+    *(
+        "MODEL",
+        "VERSION",
+        "ALIAS",
+        "WHY",
+        "CMD",
+        "FROM",
+        "BASE",
+        "STAGE",
+        "JSON",
+        "NAME",
+        "AFTER",
+        "LIKE",
+        "EXPERIMENT",
+        "NEW",
+    ),
 }
 TITLE = "# Dockerized DVC stages, driven by make\n"
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.y*ml"))
