@@ -82,8 +82,10 @@ def _reads(entry: Entry, merged: Lock) -> bool:
 
 
 def files(entry: Entry, kind: str) -> list[Mapping[str, Any]]:
-    """Return the files of an entry, `deps` or `outs`."""
-    return [file for file in entry.get(kind) or [] if isinstance(file, Mapping) and "path" in file]
+    """Return the files of an entry, `deps` or `outs`: a branch may be anybody's, so no other value is one."""
+    found = entry.get(kind)
+    listed = found if isinstance(found, list) else []
+    return [file for file in listed if isinstance(file, Mapping) and isinstance(file.get("path"), str)]
 
 
 def content(file: Mapping[str, Any]) -> dict[str, Any]:

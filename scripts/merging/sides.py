@@ -125,10 +125,11 @@ def _resolved(block: Any, params: Mapping[str, Any]) -> dict[str, Any] | None:
     known = {name: section for name, section in params.items() if not clashes(section)}
     try:
         cmd = [dvc_adapter.filled_in(str(command), known) for command in commands(block)]
-    except dvc_adapter.DvcException:  # a parameter that both changed, or that is not there
+    except (dvc_adapter.DvcException, TypeError):  # a parameter that both changed, that is not there, or that is a date
         return None
     found = {}
-    for key in block.get("params") or []:
+    listed = block.get("params") or []
+    for key in listed if isinstance(listed, list) else [CLASH]:
         value = _at(params, key) if isinstance(key, str) else CLASH  # of another file, which may be anything
         if clashes(value):
             return None

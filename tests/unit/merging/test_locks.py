@@ -180,6 +180,23 @@ values = st.recursive(
 )
 
 
+files = st.lists(st.fixed_dictionaries({"path": values | st.sampled_from(("data/a", "data/b"))}), max_size=2)
+anything = st.dictionaries(st.sampled_from(("cmd", "deps", "params", "outs")), values | files)
+any_lock = st.dictionaries(st.sampled_from(NAMES), anything)
+
+
+@given(any_lock, any_lock, any_lock, any_lock)
+def test_entries_that_no_run_wrote(base, ours, theirs, wanted):
+    """Whatever a branch's dvc.lock has for entries, it is merged by the same rule, or refused in words."""
+    try:
+        merged = merge(base, ours, theirs, wanted).stages
+    except ValueError as error:
+        assert "wait for each other" in str(error)
+    else:
+        assert {*merged} >= ({*ours} | {*theirs}) & {*wanted}
+        assert all(any(same(merged[name], side.get(name)) for side in (ours, theirs)) for name in merged)
+
+
 @given(values, values)
 def test_a_value_that_one_side_changed(base, changed):
     """A change of one side is taken, and two changes that are the same are one."""

@@ -132,7 +132,7 @@ def test_git_alone_makes_an_entry_that_nobody_had(clone, git):
     ("mine", "other", "clash"),
     [
         ((edited("fit", trees=50),), (edited("fit", bag=False),), "dvc.lock"),
-        ((edited("fit", trees=50),), (edited("fit", trees=60),), "params.yaml"),
+        pytest.param((edited("fit", trees=50),), (edited("fit", trees=60),), "params.yaml", marks=pytest.mark.deep),
         ((PARAMS, IMAGES | {"fit": "stages/fit:2"}), (PARAMS, IMAGES | {"fit": "stages/fit:3"}), "dvc.yaml"),
     ],
     ids=["other parameters", "one parameter", "the code"],
@@ -203,6 +203,29 @@ def test_the_commit_of_a_merge_and_of_a_stash(clone, git, tmp_path):
     for ours, found in (versions[1], merge), (tmp_path / "s", git("rev-parse", "stash").strip()):
         git("checkout", "--quiet", "--detach", "main~1")
         assert sides.read([versions[0], ours, versions[2]], [], clone)[1].commit == found
+
+
+@pytest.mark.parametrize(
+    ("block", "says"),
+    [
+        ({"cmd": "run ${fit}", "params": ["fit"]}, ("run --trees 1", {"fit": {"trees": 1}})),
+        ({"cmd": ["run ${fit.trees}"], "params": ["fit.trees"]}, ("run 1", {"fit.trees": 1})),
+        ({"cmd": "run ${gone}"}, None),
+        ({"cmd": "run", "params": ["gone"]}, None),
+        ({"cmd": "run", "params": [{"other.yaml": ["x"]}]}, None),
+        ({"cmd": "run", "params": 5}, None),
+        ({"cmd": "run ${day}", "params": ["day"]}, None),
+        ("run", None),
+    ],
+)
+def test_what_a_block_asks_for(clone, git, block, says):
+    """A block's command and parameters are those that its entry would have; of what cannot be read none are known."""
+    clone.dvc_yaml.write_text(yaml.safe_dump({"stages": {"fit": block}}))
+    clone.params.write_text("fit: {trees: 1}\n" + ("day: {first: 2020-01-01}\n" if "day" in str(block) else ""))
+    git("commit", "--quiet", "--all", "--message", "another pipeline")
+    side = sides.Side({}, "HEAD")
+    asked = says and {"cmd": [says[0]], "params": {"params.yaml": says[1]}}
+    assert sides.wanted(side, side, side, clone) == {"fit": asked}
 
 
 def test_locks_that_are_in_no_commit(clone, tmp_path):
