@@ -210,5 +210,6 @@ def _code(clone: Clone, stage: Stage, image: str) -> Iterator[Cause]:
     yield Cause(
         "code",
         f"the image of stages/{stage.name} and stages/base ({tags}); no commit of the last {code.MOST} that changed "
-        f"these folders gives the recorded one, so it ran with changes that were never committed{now}",
+        "these folders gives the recorded one: it ran with changes that were never committed, or on another branch"
+        f"{now}",
     )

@@ -465,7 +465,7 @@ def test_code_that_was_never_committed_is_said_to_be(clone, git_in, explain):
     run(clone)
     Path("stages/fit/fit.py").write_text("another try")
     (cause,) = explain().causes["fit"]
-    assert "gives the recorded one, so it ran with changes that were never committed; " in cause
+    assert "gives the recorded one: it ran with changes that were never committed, or on another branch; " in cause
     assert cause.endswith("not committed now: stages/fit/fit.py")
 
 
