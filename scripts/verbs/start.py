@@ -15,7 +15,7 @@ def main(arguments: list[str]) -> None:
     print("\n".join(plan.told()), flush=True)
     go_on(agreed=given["yes"] == "1")
     plan.apply()
-    name = plan.new.stage.name
-    print(f"done; 'git diff' shows it, and 'git checkout . && git clean -fd stages/{name}' takes it back")
+    name, folder = plan.new.stage.name, plan.new.stage.folder
+    print(f"done; 'git diff' shows it, and 'git checkout . && git clean -fd stages/{name} {folder}' takes it back")
     print(f"your work goes where stages/{name}/{name}.py says YOUR WORK; README.md still describes what was there")
     print(f"then   make run test-{name}; make new-stage NAME=... AFTER={name}; git add --all, git commit")

@@ -79,7 +79,7 @@ def test_a_pipeline_is_begun_anew(clone_at: Callable[[str], Clone]) -> None:
     assert not (clone.path / "data" / "raw").exists()
     assert re.search(r"=+ [0-9]+ passed", clone.make("test-unit").stdout)
     clone.git("checkout", "--quiet", ".")
-    clone.git("clean", "--quiet", "-fd", "stages")
+    clone.git("clean", "--quiet", "-fd", "stages", "data")
     assert clone.changes() == []
     assert stages_line(clone.make("run-ingest")) == NOTHING
 
