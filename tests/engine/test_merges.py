@@ -9,7 +9,7 @@ import yaml
 
 from tests.conftest import IDENTITY, NOTHING, Clone, Make, stages_line
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.deep]
 
 NO_ENGINE = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
 EDITS = {
@@ -106,7 +106,6 @@ BOTH = {
 """An edit of train on each side, far enough from each other for git to merge the file that they are in."""
 
 
-@pytest.mark.deep
 @pytest.mark.parametrize("what", BOTH)
 def test_a_stage_that_both_edited(clone: Clone, what: str) -> None:
     """A stage that both sides edited is a conflict; `make run` makes what the merge asks for, as dvc.lock and dvc.yaml
@@ -124,7 +123,6 @@ def test_a_stage_that_both_edited(clone: Clone, what: str) -> None:
     assert stages_line(clone.make("run")) == NOTHING and clone.changes() == []
 
 
-@pytest.mark.deep
 @pytest.mark.parametrize("way", ["rebase", "cherry-pick", "stash"])
 def test_other_ways(ran: tuple[Clone, dict], clone: Clone, way: str) -> None:
     """A rebase, a cherry-pick and a stash bring the branches together as a merge does."""
