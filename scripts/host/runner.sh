@@ -118,7 +118,8 @@ verb=${1:-}
 # What a verb may do (SECURITY.md): one that runs no stage gets no Docker socket, and one that edits no code may not.
 holds_socket=1 edits='' needs_network=5 # things that must be there, with it
 case $verb in
-metrics | plots | setup_env | setup_dvc | clean | lint | fmt | check | merge_lock | upgrade | new_stage | rename | start)
+metrics | plots | setup_env | setup_dvc | clean | lint | fmt | check | merge_lock | upgrade | new_stage | rename | start | \
+    devcontainer)
     needs_network= ;;
 esac
 case "$*" in 'exec dvc '*) needs_network= ;; esac
@@ -174,7 +175,7 @@ if [ -f .git ]; then
 fi
 # What is run on the host, or says what is run: whatever goes wrong in the runner, it stays as it is.
 if [ "$edits" != all ]; then
-    for path in Makefile Dockerfile.runner docker-compose.yml dvc.yaml.template scripts stages \
+    for path in Makefile Dockerfile.runner docker-compose.yml dvc.yaml.template scripts stages .ci .devcontainer \
         "${common:-.git}/hooks" "${common:-.git}/config"; do
         case " $edits " in *" $path "*) continue ;; esac
         case $path in /*) ;; *) path=$project/$path ;; esac

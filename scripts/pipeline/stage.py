@@ -25,8 +25,8 @@ WORK = "/work"
 """Where a stage's container has its files."""
 IN_RUNNER = 'test "$CLONE" || { echo "error: stages run in the project\'s runner: call \'make run\'"; exit 1; }'
 TAKE_OVER = "python -m scripts.pipeline.takeover"
-NOT_FOR_OUTPUTS = {".git", ".github", ".dvc", ".local", "scripts", "stages"}
-"""Folders that no stage may write to: what lies there is run, or says what is run."""
+NOT_FOR_OUTPUTS = {".git", ".github", ".dvc", ".local", ".ci", ".devcontainer", ".vscode", "scripts", "stages"}
+"""Folders that no stage may write to: what lies there is run, or says what is run, by an editor too."""
 JOIN = "@"
 """What DVC puts between the name of a block and the name of a value in the name of a stage."""
 SIZE = re.compile(r"[1-9]\d*[kmg]", re.IGNORECASE)

@@ -34,9 +34,10 @@ print("LOOK", json.dumps({
     "capabilities": int(status["CapEff"], 16) | int(status["CapBnd"], 16),
     "new": int(status["NoNewPrivs"]),
     "files": {path: can(path, "ab") for path in ("Makefile", "docker-compose.yml", "Dockerfile.runner",
-              "dvc.yaml.template", ".git/config", "scripts/__main__.py", "stages/README.md", "params.yaml")},
+              "dvc.yaml.template", ".git/config", "scripts/__main__.py", "stages/README.md",
+              ".devcontainer/devcontainer.json", "params.yaml")},
     "folders": {path: can_add(path) for path in ("scripts", "scripts/host", "stages", "stages/base", ".git/hooks",
-                ".local")},
+                ".devcontainer", ".local")},
     "secrets": sorted(name for name in os.environ if "sekrit" in os.environ[name]),
 }))
 """

@@ -14,7 +14,7 @@ from scripts.project import ROOT
 SHELLS_OWN = {
     *("BASE_IMAGE", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_CERT"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
-    *("DOCKER_HOST", "YES", "CI", "WAIT", "KEEP_GOING", "SEED", "STOP_AT"),
+    *("DOCKER_HOST", "DOCKER_SOCKET", "YES", "CI", "WAIT", "KEEP_GOING", "SEED", "STOP_AT"),
     *(
         "MODEL",
         "VERSION",

@@ -111,7 +111,9 @@ def test_the_time_limit_stops_a_client_that_ends_and_kills_one_that_does_not():
 # --- files
 
 
-@pytest.mark.parametrize("folder", [".git", ".github", ".dvc", ".local", "scripts", "stages"])
+@pytest.mark.parametrize(
+    "folder", [".git", ".github", ".dvc", ".local", ".ci", ".devcontainer", ".vscode", "scripts", "stages"]
+)
 def test_no_stage_writes_where_code_is_run_from(folder):
     """An output among the machinery, the stages or git's own files is refused before anything runs."""
     with pytest.raises(UserError, match=rf"writes to {folder}/x; expected another folder than {folder}: rename it"):
