@@ -132,6 +132,12 @@ debug-%: always ## A shell in a stage's image, with its inputs there and its cod
 check: ## Check each stage against its contract, and for what would make a result unstable; changes nothing
 	@$(RUNNER) check
 
+notebook: ## JupyterLab with the packages of a stage (the model's, or notebook-<stage>), until Ctrl-C
+	@$(RUNNER) notebook
+
+notebook-%: always ## With those of this stage
+	@$(RUNNER) notebook $*
+
 lint: ## Check style and shell scripts; changes nothing
 	@$(RUNNER) lint
 

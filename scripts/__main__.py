@@ -18,7 +18,7 @@ ONE_AT_A_TIME = {"run", "publish", "push", "pull", "clean", "promote", "rollback
 
 NO_SECRETS = {
     *("exec", "metrics", "plots", "build", "setup_env", "setup_dvc", "clean", "fmt", "lint", "lock"),
-    *("check", "merge_lock", "upgrade", "new_stage", "rename", "start", "devcontainer"),
+    *("check", "merge_lock", "upgrade", "new_stage", "rename", "start", "devcontainer", "notebook"),
 }
 """The verbs that speak to no server of ours."""
 

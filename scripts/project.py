@@ -112,6 +112,8 @@ class Project:
         return self.local / "publish"
 
 
+NOTEBOOKS = "notebooks"
+"""The folder of the clone to which notebooks write, and which nothing of a run reads."""
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = Project(ROOT)
 LOCAL = PROJECT.local

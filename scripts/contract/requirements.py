@@ -18,13 +18,17 @@ def locks(root: Path) -> Iterator[tuple[Path, list[Path]]]:
     """Give each requirements.in below `root`, in the order of resolving, with the locks that it must agree with."""
     runner, base = Path("scripts", NAME), Path("stages", "base", NAME)
     with_tests = base.parent / "tests" / NAME
-    found = [path.relative_to(root) for room in ("stages", "tests") for path in sorted(root.glob(f"{room}/*/{NAME}"))]
+    found = [
+        path.relative_to(root)
+        for room in ("stages", "tests", "scripts")
+        for path in sorted(root.glob(f"{room}/*/{NAME}"))
+    ]
     yield runner, []
     yield base, []
     yield with_tests, [base.with_suffix(".txt")]
     for source in found:
         if source != base:
-            own = [base, with_tests] if source.parts[0] == "stages" else [runner]
+            own = {"stages": [base, with_tests], "tests": [runner], "scripts": []}[source.parts[0]]
             yield source, [path.with_suffix(".txt") for path in own]
 
 

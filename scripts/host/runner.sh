@@ -201,8 +201,9 @@ if [ -f .git/objects/info/alternates ]; then
 fi
 # For tests that kill: the name of a function at which a process stops (tests/stop).
 if [ -n "${STOP_AT:-}" ]; then set -- --env STOP_AT --env "PYTHONPATH=$project/tests/stop" "$@"; fi
-# A run's input is a pipe that only we hold: with make, or with the docker client, it ends, and then the run stops.
-if [ "$verb" = run ]; then
+# A run's input is a pipe that only we hold: with make, or with the docker client, it ends, and then the run stops. So
+# does a notebook server, which serves in the foreground.
+if [ "$verb" = run ] || [ "$verb" = notebook ]; then
     make=$PPID
     pipe=$(mktemp -u)
     mkfifo "$pipe"
@@ -224,7 +225,7 @@ if [ -n "$holds_socket" ]; then
 fi
 # DVC takes $HOME in the path of its site cache for the variable, so that path is not one of the host.
 exec docker run --rm --init --pull never --log-driver none --user "$owner" \
-    --label "pipeline.clone=$clone" --label pipeline.role=runner --network "$network" \
+    --label "pipeline.clone=$clone" --label pipeline.role=runner --label "pipeline.verb=$verb" --network "$network" \
     --mount "type=bind,src=$project,dst=$project" --workdir "$project" \
     --mount "type=bind,src=$project/.local,dst=/run/local" --env DVC_SITE_CACHE_DIR=/run/local/dvc-site-cache \
     --env "HOME=$project/.local/home" --env USER=runner \

@@ -114,6 +114,12 @@ def claim_present(wanted: Mapping[str, Image], ids: Mapping[str, str]) -> None:
             docker("tag", image.tag, claim(image))
 
 
+def has_python(image: Image) -> bool:
+    """Return whether Python runs in an image that is here."""
+    command = ["docker", "run", "--rm", "--pull", "never", "--network", "none", "--entrypoint", "python3"]
+    return subprocess.run([*command, image.tag, "-c", ""], capture_output=True).returncode == 0
+
+
 def claim(image: Image) -> str:
     """Return a second tag that says that this clone uses `image`, so that clean-all in another clone leaves it."""
     return f"stages/clone-{os.environ['CLONE']}:{image.name}"

@@ -11,7 +11,7 @@ import re
 import subprocess
 import tarfile
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -130,6 +130,13 @@ def read(path: Path, mode: str = "") -> Source:
     except PermissionError:
         problem = f"cannot be read by uid {os.getuid()}; expected a file that may go into the image: change its mode"
     raise UserError(f"{_shown(path)} {problem}")
+
+
+def on_top(image: Image, kind: str, folder: Path, names: Iterable[str]) -> Image:
+    """Return the image that is `image` and what these files of `folder` add; no stage has its name, with a dot."""
+    sources = {name: read(folder / name) for name in names}
+    name = f"{kind}.{image.name}"
+    return Image(name, f"stages/{name}:{digest(image.sources, sources)}-{image.tag.rpartition(':')[2]}", sources)
 
 
 def _folders(stages: Path) -> dict[str, dict[str, str]]:

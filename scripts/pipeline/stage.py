@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from scripts.pipeline import docker_options
-from scripts.project import UserError
+from scripts.project import NOTEBOOKS, UserError
 from scripts.registry.gate import Gate
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
@@ -345,6 +345,11 @@ def prefix(stage: str) -> str:
 
 def check_path(path: object) -> None:
     """Raise UserError if `path` is not one like folder/file inside the clone."""
+    if str(path).startswith(f"{NOTEBOOKS}/"):
+        raise UserError(
+            f"the path is {path!r}, and what a notebook writes is in no run; expected one outside of {NOTEBOOKS}/: "
+            "move the file"
+        )
     parts = PurePosixPath(str(path)).parts  # str: an unknown name of the template says so here
     if not isinstance(path, str) or path.startswith("/") or ".." in parts or len(parts) < 2 or path != "/".join(parts):
         found = False

@@ -14,7 +14,7 @@ import yaml
 from scripts.pipeline import images
 from scripts.pipeline.stage import Model, Pipeline
 from scripts.pipeline.template import TEMPLATE
-from scripts.project import PROJECT, Project, UserError, load_yaml
+from scripts.project import NOTEBOOKS, PROJECT, Project, UserError, load_yaml
 
 PATCH = "uncommitted.patch"
 LOCK = "dvc.lock"
@@ -74,8 +74,8 @@ def uncommitted(commit: str, project: Project = PROJECT) -> bytes:
 
     It holds the changes of tracked files, and the new files below stages/ and scripts/ that git does not ignore: what
     else lies in the clone (a copy of .env, data, a token) must not travel to a server, nor what somebody typed into
-    .env.example. dvc.yaml and dvc.lock, which a run writes, are artifacts of their own. Raise UserError if git cannot
-    say.
+    .env.example, nor a notebook. dvc.yaml and dvc.lock, which a run writes, are artifacts of their own. Raise UserError
+    if git cannot say.
     """
     before = EMPTY_TREE if commit == NO_COMMIT else commit
     objects = git("rev-parse", "--path-format=absolute", "--git-path", "objects", project=project).strip()
@@ -90,7 +90,7 @@ def uncommitted(commit: str, project: Project = PROJECT) -> bytes:
         git("add", "--update", project=project, **aside)
         code = [name for name in ("stages", "scripts", TEMPLATE) if (project.root / name).exists()]
         git("add", "--", *code, project=project, **aside)
-        names = ("dvc.yaml", LOCK, ".env.example")
+        names = ("dvc.yaml", LOCK, ".env.example", NOTEBOOKS)
         paths = [".", *(f":(exclude){name}" for name in names)]
         patch = _git(["diff", "--cached", *WHOLE, before, "--", *paths], project, aside)
         if patch:

@@ -35,25 +35,13 @@ def _test(image: Image, pipeline: Pipeline, options: list[str]) -> int:
     if not any(True for pattern in ("test_*.py", "*_test.py") for _ in folder.rglob(pattern)):
         print(f"stages/{image.name} has no tests; expected test_{image.name}.py, or another file test_*.py", flush=True)
         return 0
-    if not _has_python(image):
+    if not build.has_python(image):
         print(f"the image of stages/{image.name} has no Python, so its tests cannot run in it", flush=True)
         return 0
-    with_pytest = _with_pytest(image)
+    with_pytest = images.on_top(image, "tests", TESTS, (images.DOCKERFILE, "requirements.txt"))
     if with_pytest.tag not in build.on_this_machine():
         build.build(with_pytest, image)
     return _run(image, with_pytest.tag, pipeline, options)
-
-
-def _has_python(image: Image) -> bool:
-    command = ["docker", "run", "--rm", "--pull", "never", "--network", "none", "--entrypoint", "python3"]
-    return subprocess.run([*command, image.tag, "-c", ""], capture_output=True).returncode == 0
-
-
-def _with_pytest(image: Image) -> Image:
-    """Return the image that is `image` and pytest. A stage cannot have its name: DVC allows no dot in one."""
-    sources = {name: images.read(TESTS / name) for name in (images.DOCKERFILE, "requirements.txt")}
-    name = f"tests.{image.name}"
-    return Image(name, f"stages/{name}:{images.digest(image.sources, sources)}-{image.tag.rpartition(':')[2]}", sources)
 
 
 def _run(image: Image, tag: str, pipeline: Pipeline, options: list[str]) -> int:

@@ -48,7 +48,7 @@ def targets():
     return set(re.findall(r"^([a-z][a-z%-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
-OF_A_STAGE = ("run", "test", "debug")
+OF_A_STAGE = ("run", "test", "debug", "notebook")
 """What `make` can do with one stage, as in `make run-train`."""
 
 

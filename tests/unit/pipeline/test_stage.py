@@ -120,6 +120,13 @@ def test_no_stage_writes_where_code_is_run_from(folder):
         stage("a", writes=f"{folder}/x").check()
 
 
+@pytest.mark.parametrize("files", [{"reads": ["notebooks/x"]}, {"writes": "notebooks/a/x"}, {"writes": "notebooks/x"}])
+def test_no_stage_reads_or_writes_notebooks(files):
+    """What a notebook writes is in no run: no stage reads it, and none takes its place."""
+    with pytest.raises(UserError, match=r"'notebooks/.*x', and what a notebook writes is in no run; expected one"):
+        stage("a", **files).check()
+
+
 def test_the_output_folder_is_the_one_that_holds_all_outputs():
     """Outputs in several folders lie below one, which is what is mounted."""
     assert STAGE.folder == "data/a"

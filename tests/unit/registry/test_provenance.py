@@ -119,6 +119,18 @@ def test_nothing_else_travels(committed, tmp_path):
         assert secret not in patch
 
 
+def test_a_notebook_does_not_travel(committed, git):
+    """What a notebook writes is in no patch, be it new, changed since the commit, or deleted."""
+    for name in ("changed", "deleted"):
+        write(committed, f"notebooks/{name}.ipynb", "{}\n")
+    git("add", "notebooks")
+    git("commit", "--quiet", "--message", "notebooks")
+    write(committed, "notebooks/changed.ipynb", '{"cells": []}\n')
+    write(committed, "notebooks/new.ipynb", '{"cells": []}\n')
+    (committed.root / "notebooks" / "deleted.ipynb").unlink()
+    assert provenance.uncommitted(provenance.head(committed), committed) == b""
+
+
 def test_a_new_template(committed, git):
     """A template that is not committed yet is code."""
     git("rm", "--cached", "--quiet", "dvc.yaml.template")

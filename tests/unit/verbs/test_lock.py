@@ -10,7 +10,8 @@ from scripts.verbs import lock
 @pytest.fixture
 def root(tmp_path):
     """A project with a few requirements.in."""
-    for folder in ("scripts", "stages/base", "stages/base/tests", "stages/one", "stages/two", "tests/browser"):
+    stages = ("stages/base", "stages/base/tests", "stages/one", "stages/two")
+    for folder in ("scripts", *stages, "tests/browser", "scripts/own"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "requirements.in").touch()
     (tmp_path / "stages" / "plain").mkdir()
@@ -28,6 +29,7 @@ def test_stages_agree_with_the_base_alone(root):
         "stages/one": base,
         "stages/two": base,
         "tests/browser": ["scripts/requirements.txt"],
+        "scripts/own": [],
     }
 
 
