@@ -9,6 +9,7 @@ from sklearn.inspection import permutation_importance
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precision_recall_fscore_support, roc_curve
 
 import skops_model
+import tables
 from stagekit import Args, BadInput, log, rounded, run, write_json, writing
 
 
@@ -96,18 +97,18 @@ def importance(model: Any, features: pd.DataFrame, truth: pd.Series, repeats: in
 
 def main(args: EvaluateArgs) -> None:
     model = skops_model.load(args.model)
-    frame = pd.read_csv(args.test_csv)
+    frame = tables.read(args.test_csv)
     features, truth = frame.iloc[:, :-1], frame.iloc[:, -1]
     check(model, features, truth)
     measured = scores(model, features, truth)
     write_json(args.metrics, measured)
-    tables = {
+    outputs = {
         args.rows: hits(model, features, truth),
         args.confusion: confusion(model, features, truth),
         args.roc: roc(model, features, truth),
         args.importance: importance(model, features, truth, args.importance_repeats, args.seed),
     }
-    for path, table in tables.items():
+    for path, table in outputs.items():
         with writing(path) as part:
             table.map(rounded).to_csv(part, index=False, lineterminator="\n")
     log.info("accuracy %.4f on %d rows -> %s", measured["accuracy"], len(frame), args.metrics)

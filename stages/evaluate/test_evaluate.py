@@ -184,6 +184,19 @@ def test_the_stage_writes_all_its_outputs(measure, iris):
     assert measured["accuracy"] == pytest.approx(np.mean(scores), abs=1e-6) and len(scores) == len(iris)
 
 
+@pytest.mark.parametrize("names", [["0", "1", "2"], ["True", "False", "NA"]])
+def test_classes_that_look_like_other_values_are_measured(tmp_path, iris, names):
+    """Classes that are digits, bools or gaps to a reader of CSV are the texts that the model was trained on."""
+    flowers = iris.assign(species=[names[row % 3] for row in range(len(iris))])
+    flowers.to_csv(tmp_path / "test.csv", index=False)
+    model = RandomForestClassifier(n_estimators=5, random_state=1)
+    skops_model.save(model.fit(flowers.drop(columns="species"), flowers["species"]), tmp_path / "model.skops")
+    paths = {name: tmp_path / "metrics" / name for name in ("metrics", *CSVS)}
+    files = {"model": tmp_path / "model.skops", "test_csv": tmp_path / "test.csv"} | paths
+    evaluate.main(evaluate.EvaluateArgs(**files, importance_repeats=1, seed=1))
+    assert set(json.loads(paths["metrics"].read_text())["per_class"]) == set(names)
+
+
 def test_the_same_inputs_give_the_same_bytes(measure):
     """Run twice, the stage writes the same files, byte by byte."""
     assert measure("one") == measure("two")

@@ -155,7 +155,12 @@ def read_csv(path: Path, name: str) -> pd.DataFrame:
 
 
 def validated(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return `frame`, which has the columns of SCHEMA, in their order. Raise BadInput for the first wrong value."""
+    """Return `frame` with the columns of SCHEMA, in their order. Raise BadInput for the first wrong column or value."""
+    if {*frame} != {*SCHEMA.columns}:
+        raise BadInput(
+            f"{name} has the columns {', '.join(frame)}; expected {', '.join(SCHEMA.columns)}, as SCHEMA says: correct "
+            "ingest.source in params.yaml, or SCHEMA in ingest.py"
+        )
     if frame.empty:
         raise BadInput(f"{name} has no rows; expected at least one: correct the file")
     try:
@@ -171,10 +176,11 @@ def validated(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def _first_fault(cases: pd.DataFrame) -> str:
     case = cases.iloc[0]
-    expected = SCHEMA.columns[case["column"]].checks[0].error
     found = case["failure_case"]
+    if pd.isna(case["index"]):  # of the whole column
+        return f"column {case['column']} is {found}; SCHEMA wants {case['check']}; expected float or str there"
     found = csv_table.shown(found.item() if hasattr(found, "item") else found)
-    return f"column {case['column']} in data row {int(case['index']) + 1} holds {found}; expected {expected}"
+    return f"column {case['column']} in data row {int(case['index']) + 1} holds {found}; expected {case['check']}"
 
 
 def check_digest(path: Path, expected: str | None, name: str) -> None:

@@ -5,6 +5,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
+import pandera.pandas as pa
 import pytest
 import requests
 from pydantic import ValidationError
@@ -15,6 +16,15 @@ from stagekit import BadInput
 COLUMNS = "sepal_length,sepal_width,petal_length,petal_width,species"
 GOOD = f"{COLUMNS}\n5.1,3.5,1.4,0.2,setosa\n6.0,3.0,4.0,1.0,versicolor\n"
 NUMBER, LENGTH, SPECIES = "a number, such as 5.1", "a number of cm in (0, 100]", "one of setosa, versicolor, virginica"
+CM = pa.Column(float, pa.Check.in_range(0, 100, include_min=False, error=LENGTH))
+KINDS = pa.Column(str, pa.Check.isin(["setosa", "versicolor", "virginica"], error=SPECIES))
+FLOWERS = {name: KINDS if name == "species" else CM for name in COLUMNS.split(",")}
+
+
+@pytest.fixture(autouse=True)
+def flowers(monkeypatch):
+    """These tests bring their columns, and so hold for any SCHEMA."""
+    monkeypatch.setattr(ingest, "SCHEMA", pa.DataFrameSchema(FLOWERS, strict=True))
 
 
 @pytest.fixture
@@ -54,6 +64,16 @@ def test_bundled_is_the_iris_data_set(out):
     assert frame["species"].value_counts().to_dict() == {"setosa": 50, "versicolor": 50, "virginica": 50}
     assert frame.iloc[0].tolist() == [5.1, 3.5, 1.4, 0.2, "setosa"]
     assert frame.drop(columns="species").sum().round(1).tolist() == [876.5, 458.6, 563.7, 179.9]
+
+
+def test_bundled_flowers_are_no_other_data(out, monkeypatch):
+    """Where SCHEMA has other columns, the bundled source is refused: both are named, and where each is corrected."""
+    monkeypatch.setattr(ingest, "SCHEMA", pa.DataFrameSchema({"months": pa.Column(float), "left": pa.Column(str)}))
+    said = refusal(out, ingest.main, ingest.IngestArgs(out=out, source="bundled"))
+    assert said == (
+        f"bundled has the columns {COLUMNS.replace(',', ', ')}; expected months, left, as SCHEMA says: correct "
+        "ingest.source in params.yaml, or SCHEMA in ingest.py"
+    )
 
 
 def test_bundled_twice_is_the_same_file(tmp_path):
@@ -149,6 +169,26 @@ def test_a_bad_file_is_refused(tmp_path, out, content, what, found, expected):
     assert "expected" in said
     for part in (what, found, expected):
         assert part in said
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        (pa.Column(float, [pa.Check.gt(0, error="above 0"), pa.Check.lt(6, error="below 6")]), "6.0; expected below 6"),
+        (pa.Column(float, pa.Check.lt(6)), "6.0; expected less_than(6)"),
+        (pa.Column(float, unique=True), None),
+        (pa.Column(int), "column sepal_length is float64; SCHEMA wants dtype('int64'); expected float or str there"),
+    ],
+    ids=["the second check", "a check without words", "no check", "a type that no table is read as"],
+)
+def test_any_rule_of_a_column_is_told(tmp_path, out, monkeypatch, column, said):
+    """A column may have several rules, or none: the one that a value breaks is told."""
+    monkeypatch.setattr(ingest, "SCHEMA", pa.DataFrameSchema(FLOWERS | {"sepal_length": column}, strict=True))
+    if said:
+        assert said in refusal(out, of_file, tmp_path, out, GOOD)
+    else:
+        of_file(tmp_path, out, GOOD)
+        assert out.read_text() == GOOD
 
 
 @pytest.mark.parametrize("cell", ["0", "-3", "400", "1e-400", "1e300"])

@@ -7,6 +7,7 @@ import pandas as pd
 from pydantic import Field
 from sklearn.model_selection import train_test_split
 
+import tables
 from stagekit import Args, BadInput, log, run, writing
 
 
@@ -42,7 +43,7 @@ def _no_split(frame: pd.DataFrame, test_size: float, why: str) -> BadInput:
 
 
 def main(args: PreprocessArgs) -> None:
-    train, test = split(pd.read_csv(args.raw), args.test_size, args.seed)
+    train, test = split(tables.read(args.raw), args.test_size, args.seed)
     for frame, path in ((train, args.train_csv), (test, args.test_csv)):
         with writing(path) as part:
             frame.to_csv(part, index=False, lineterminator="\n")

@@ -11,6 +11,7 @@ from pydantic import Field
 from sklearn.ensemble import RandomForestClassifier
 
 import skops_model
+import tables
 from stagekit import Args, log, log_metric, rounded, run, write_json, writing
 
 STEPS = 10
@@ -84,7 +85,7 @@ def signature(forest: RandomForestClassifier) -> dict[str, str]:
 
 
 def main(args: TrainArgs) -> None:
-    frame = pd.read_csv(args.train_csv)
+    frame = tables.read(args.train_csv)
     forest, growth = fit(frame, **args.hyperparameters())
     skops_model.save(forest, args.model)
     write_json(args.signature, signature(forest))
