@@ -22,8 +22,8 @@ QUICK = ("your-data-and-your-target", "a-gpu-more-shared-memory")
 TYPED = {"a-debugger": "break fit\ncontinue\nquit\n"}
 """What is typed into what a recipe starts."""
 ADDRESS = "https://example.com"
-EDITED = re.compile(r"stages/.+|dvc\.yaml(\.template)?|dvc\.lock|params\.yaml|data/.+|\.gitignore|README\.md")
-"""All that a recipe edits, or a run writes."""
+EDITED = re.compile(r"stages/.+|dvc\.yaml(\.template)?|dvc\.lock|params\.yaml|data/.+|(\w+/)?\.gitignore|README\.md")
+"""All that a recipe edits, or a run writes: DVC hides outputs from git where nobody else did."""
 AUTHOR = {f"GIT_{role}_{what}": "test@example.com" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 FENCE = re.compile(r"(?:^`([^`\n]+)`:\n\n?)?^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 KINDS = ("sh", "text", "diff")
