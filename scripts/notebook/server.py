@@ -60,31 +60,33 @@ class Server:
         while not self.answers():
             waited = time.monotonic() - began
             if self.state() not in SERVES or waited > PATIENCE:
-                raise UserError(f"the notebook server did not come up: {self.last_words()}; expected it to: call again")
+                raise self.fault("did not come up")
             if waited > FIRST_NOTE and not noted:
                 print("waiting for the notebook server, which is still starting ...", flush=True)
                 noted = True
             time.sleep(PAUSE)
 
-    def last_words(self) -> str:
-        done = subprocess.run(["docker", "logs", "--tail", "5", self.name], capture_output=True, text=True)
-        return " ".join((done.stdout + done.stderr).split())[-500:] or "it printed nothing"
-
     def follow(self) -> None:
         """Return when the server has ended. Raise UserError if nobody has asked it to."""
         subprocess.run(["docker", "container", "wait", self.name], capture_output=True)
-        if self.state() not in ENDED:
-            return  # removed, by 'make down'
-        shown = docker("container", "inspect", "--format", "{{.State.ExitCode}} {{.State.OOMKilled}}", self.name)
-        code, killed = shown.split()
-        if killed == "true" and code != "0":
+        if self.state() in ENDED and self._inspect("{{.State.ExitCode}}") not in ("0", "143"):
+            raise self.fault("ended")
+
+    def fault(self, what: str) -> UserError:
+        """Return what to tell of a server that has ended, or does not answer."""
+        if self._inspect("{{.State.OOMKilled}}") == "true":
             limit = os.environ["NOTEBOOK_MEMORY"]
-            raise UserError(
-                f"the notebook server ended: it used more than its memory of {limit}; expected less: raise "
-                "NOTEBOOK_MEMORY in .env"
-            )
-        if code not in ("0", "143"):
-            raise UserError(f"the notebook server ended with {code}: {self.last_words()}; expected it to serve")
+            why, mend = f"it needs more than {limit} of memory", "it to fit: raise NOTEBOOK_MEMORY in .env"
+        else:
+            done = subprocess.run(["docker", "logs", "--tail", "5", self.name], capture_output=True, text=True)
+            why = " ".join((done.stdout + done.stderr).split())[-500:] or "it printed nothing"
+            mend = "it to serve: call again"
+        return UserError(f"the notebook server {what}: {why}; expected {mend}")
+
+    def _inspect(self, column: str) -> str:
+        """Return a fact about the container; empty if it is gone."""
+        inspect = ["docker", "container", "inspect", "--format", column, self.name]
+        return subprocess.run(inspect, capture_output=True, text=True).stdout.strip()
 
     def remove(self) -> None:
         stop([self.name], GRACE)

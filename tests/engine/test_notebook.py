@@ -228,6 +228,29 @@ def test_a_memory_or_port_that_cannot_be_is_told(clone: Clone, notebook: Noteboo
         assert servers(clone) == []
 
 
+def test_too_little_memory_is_told(clone: Clone, notebook: Notebook) -> None:
+    """A server that does not fit into its memory says so."""
+    stop(clone, notebook)
+    done = clone.make("notebook", check=False, NOTEBOOK_MEMORY="20m")
+    assert done.returncode == 2
+    assert last_line(done) == (
+        "error: the notebook server did not come up: it needs more than 20m of memory; expected it to fit: raise "
+        "NOTEBOOK_MEMORY in .env"
+    )
+    assert servers(clone) == []
+
+
+def test_a_server_that_is_killed_is_told(clone: Clone, notebook: Notebook) -> None:
+    """Its command ends with an error, and says what is next."""
+    stop(clone, notebook)
+    with started(clone) as own:
+        subprocess.run(["docker", "kill", *servers(clone)], check=True, capture_output=True)
+        rest, _ = own.process.communicate(timeout=60)
+    assert own.process.returncode == 2
+    assert "error: the notebook server ended: " in rest and "; expected it to serve: call again" in rest
+    assert servers(clone) == []
+
+
 def stop(clone: Clone, notebook: Notebook) -> None:
     """Stop the server that the first tests share."""
     if notebook.process.poll() is None:
