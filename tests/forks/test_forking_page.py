@@ -32,7 +32,7 @@ SERVER = """
 import http.server, os
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        allowed = not self.path.startswith("/private/") or self.headers["Authorization"] == "Bearer a-secret"
+        allowed = not self.path.startswith("/private/") or self.headers["Authorization"] == "Bearer not-for-git"
         self.send_response(200 if allowed else 401)
         self.end_headers()
         if allowed:
@@ -234,7 +234,7 @@ def test_a_secret_is_in_env_alone(followed: Followed) -> None:
     top = followed.clone.path
     left = [top / path for path in followed.touched()]
     left += [path for folder in (".local", ".dvc") for path in (top / folder).rglob("*") if path.is_file()]
-    assert [path for path in [top / ".env", *left] if b"a-secret" in path.read_bytes()] == [top / ".env"]
+    assert [path for path in [top / ".env", *left] if b"not-for-git" in path.read_bytes()] == [top / ".env"]
 
 
 def test_no_block_of_the_page_is_left_unread() -> None:
