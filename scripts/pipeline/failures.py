@@ -88,7 +88,8 @@ def why(
     if code == NOT_STARTED and by_docker and NO_GPU.search(by_docker[-1]):
         return (
             f"stage {stage} asks for a GPU (gpus in its block), and the Docker engine has none to give; expected "
-            "NVIDIA's driver and container toolkit on its machine: install them, or take gpus out of the block"
+            "NVIDIA's driver and container toolkit on its machine: install them, or set "
+            f"{prefix(stage)}_GPUS=none in .env"
         )
     if code == NOT_STARTED and by_docker:
         hint = ": 'make build' builds it" if "No such image" in by_docker[-1] else f"; is a limit in .env wrong? {log}"

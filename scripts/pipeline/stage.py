@@ -29,6 +29,7 @@ NOT_FOR_OUTPUTS = {".git", ".github", ".dvc", ".local", ".ci", ".devcontainer", 
 """Folders that no stage may write to: what lies there is run, or says what is run, by an editor too."""
 JOIN = "@"
 """What DVC puts between the name of a block and the name of a value in the name of a stage."""
+GPUS, NONE = re.compile(r"all|[1-9]\d*|device=[\w,-]+"), "none"
 SIZE = re.compile(r"[1-9]\d*[kmg]", re.IGNORECASE)
 Files = Mapping[str, str]
 
@@ -100,14 +101,22 @@ class Stage:
         """How the names of the stage's limits begin: `my-stage` -> `MY_STAGE`."""
         return prefix(self.name)
 
-    @property
-    def given(self) -> dict[str, str]:
-        """What the block gives of limits that only some stages have, by variable; those of .env go before them."""
-        return {
-            f"{self.prefix}_{limit}": str(value)
-            for limit, value in (("GPUS", self.gpus), ("SHM", self.shm), ("TMP", self.tmp))
-            if value is not None
-        }
+    def given(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return the variables of limits that only some stages have: what `environ` says of them, else the block.
+
+        Raise UserError for GPUs that Docker would not take.
+        """
+        limits = {"GPUS": self.gpus, "SHM": self.shm, "TMP": self.tmp}
+        names = {f"{self.prefix}_{limit}": str(value) for limit, value in limits.items() if value is not None}
+        found = {name: environ.get(name) or value for name, value in names.items()}
+        if gpus := found.get(f"{self.prefix}_GPUS"):
+            if gpus != NONE and not GPUS.fullmatch(gpus):
+                raise UserError(
+                    f"{self.prefix}_GPUS is {gpus!r}; expected all, a count, device=0 or {NONE}: correct it in .env"
+                )
+            # The quotation marks are for Docker, which reads it as a line of CSV.
+            found[f"{self.prefix}_GPUS_OPTION"] = "" if gpus == NONE else f'--gpus="{gpus}"'
+        return found
 
     @property
     def work(self) -> str:
@@ -130,7 +139,7 @@ class Stage:
             raise UserError(f"the network is {self.network!r}; expected one of {', '.join(NETWORKS)}")
         if isinstance(self.env, str | Mapping) or not all(re.fullmatch(r"[A-Z][A-Z0-9_]*", e) for e in self.env):
             raise UserError('env holds more than names; expected a list like ["TOKEN"]: values stay in the environment')
-        if self.gpus is not None and not re.fullmatch(r"all|[1-9]\d*|device=[\w,-]+", str(self.gpus)):
+        if self.gpus is not None and not GPUS.fullmatch(str(self.gpus)):
             raise UserError(f'gpus is {self.gpus!r}; expected "all", a count, or "device=0": correct it')
         for name, size in (("shm", self.shm), ("tmp", self.tmp)):
             if size is not None and not SIZE.fullmatch(str(size)):
@@ -179,7 +188,7 @@ class Stage:
             f"--network {NETWORKS[network]}",
             " ".join(f"--env {variable}" for variable in env),
             " ".join(f"--env {variable}" for variable in PROXIES) if network != "none" else "",
-            f'--gpus "${self.prefix}_GPUS"' if self.gpus is not None else "",
+            f"${self.prefix}_GPUS_OPTION" if self.gpus is not None else "",
             f'--shm-size "${self.prefix}_SHM"' if self.shm is not None else "",
             shlex.join(self.options),
             *map(str, mounts),
@@ -291,9 +300,8 @@ class Pipeline:
         return found
 
     def given(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """Return what the blocks give of limits that only some stages have, without those that `environ` has."""
-        found = {name: value for stage in self.stages.values() for name, value in stage.given.items()}
-        return {name: value for name, value in found.items() if not environ.get(name)}
+        """Return the variables of limits that only some stages have (see `Stage.given`)."""
+        return {name: value for stage in self.stages.values() for name, value in stage.given(environ).items()}
 
     def needs(self, name: str) -> list[str]:
         """Return the stages whose files the stage reads."""

@@ -137,7 +137,7 @@ def run_stages(tree: Path, lock: Lock, project: Project = PROJECT) -> list[str]:
     without = {*SILENT, *(set(settings.SECRETS) - set(asked_for))}
     environ = {name: value for name, value in os.environ.items() if name not in without}
     environ |= settings.limits(os.environ, sorted({block(name) for name in lock}))
-    if re.search(rf"\$\w+_({'|'.join(settings.OF_SOME)})\b", text):
+    if re.search(rf"\$\w+_({'|'.join(settings.OF_SOME)})(_OPTION)?\b", text):
         environ |= template.load(tree).given(environ)
     environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(ROOT)}  # this code takes outputs over, not the version's
     path = project.logs / LOG

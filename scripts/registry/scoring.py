@@ -96,7 +96,7 @@ class Scorer:
         return self.stage.in_time(self.stage.docker_run(mounts, parameters=parameters, network="none", env=()))
 
     def _run(self, folder: Path) -> Measurement | Unscorable:
-        since, environ = datetime.now(UTC), {**self.stage.given, **os.environ}
+        since, environ = datetime.now(UTC), os.environ | self.stage.given(os.environ)
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         with subprocess.Popen(
             ["sh", "-c", self._command(folder)], cwd=self.project.root, env=environ, **pipes

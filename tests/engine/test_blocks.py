@@ -61,6 +61,8 @@ def test_what_a_block_says_is_what_its_container_has(clone: Clone) -> None:
         assert last_line(done).startswith(
             "error: stage probe@a asks for a GPU (gpus in its block), and the Docker engine has none to give; expected"
         )
+    (clone.path / ".env").write_text("PROBE_GPUS=none\n")
+    clone.make("run-probe@a")
     clone.edit("dvc.yaml.template", 'gpus="all"', 'options=["--privileged"]')
     clone.edit("dvc.yaml.template", ', options=["--hostname=a-probe", "--ulimit=nofile=333:333"]', "")
     done = clone.make("run", check=False)

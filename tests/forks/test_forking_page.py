@@ -17,7 +17,7 @@ from tests.dagshub.stand_in import docker, network_of
 from tests.engine.servers import logs
 
 PAGE = ROOT / "FORKING.md"
-QUICK = ("your-data-and-your-target", "a-gpu-more-shared-memory")
+QUICK = ("your-data-and-your-target",)
 """What `make test` has time for."""
 TYPED = {"a-debugger": "break fit\ncontinue\nquit\n"}
 """What is typed into what a recipe starts."""

@@ -675,15 +675,21 @@ def test_a_gpu_and_memory_of_their_own_are_limits_of_the_environment():
     found = template.render(f'{{{{ stage("one", {OUT}, gpus="all", shm="1g", tmp="8g") }}}}', {}, BUILT).stages["one"]
     other = template.render(f'{{{{ stage("one", {OUT}, gpus=2, shm="2g", tmp="9g") }}}}', {}, BUILT).stages["one"]
     command = split(found.command())
-    assert "--gpus $ONE_GPUS --shm-size $ONE_SHM" in " ".join(command) and "/tmp:size=$ONE_TMP" in command
+    assert "$ONE_GPUS_OPTION --shm-size $ONE_SHM" in " ".join(command) and "/tmp:size=$ONE_TMP" in command
     assert found.commands() == other.commands()
-    assert found.given == {"ONE_GPUS": "all", "ONE_SHM": "1g", "ONE_TMP": "8g"}
+    assert found.given({}) == {
+        "ONE_GPUS": "all", "ONE_GPUS_OPTION": '--gpus="all"', "ONE_SHM": "1g", "ONE_TMP": "8g"
+    }  # fmt: skip
 
 
 def test_dotenv_goes_before_a_block():
     """Of a limit that a block gives, the environment's value is the one that counts."""
     found = template.render(f'{{{{ stage("one", {OUT}, gpus="all", shm="1g") }}}}', {}, BUILT)
-    assert found.given({"ONE_GPUS": "2"}) == {"ONE_SHM": "1g"}
+    given = {"ONE_GPUS": "2", "ONE_SHM": "2g"}
+    assert found.given(given) == {**given, "ONE_GPUS_OPTION": '--gpus="2"'}
+    assert found.given({"ONE_GPUS": "none"})["ONE_GPUS_OPTION"] == ""
+    with pytest.raises(UserError, match=r"^ONE_GPUS is 'many'; expected all, a count"):
+        found.given({"ONE_GPUS": "many"})
 
 
 @pytest.mark.parametrize(
