@@ -4,6 +4,7 @@ import os
 import re
 import sqlite3
 import subprocess
+import threading
 import time
 from typing import Any
 
@@ -81,8 +82,11 @@ def wait(project: Project = PROJECT) -> None:
     its last words as soon as its container has ended, or if it does not answer within PATIENCE.
     """
     began, upgraded = time.monotonic(), False
-    look, note = LOOKS, FIRST_NOTE
-    while not answers(timeout=10):
+    look, note, question = LOOKS, FIRST_NOTE, _Question()
+    while True:
+        question.join(LOOKS)
+        if question.answered:
+            return
         waited = time.monotonic() - began
         if waited > look:
             look = waited + LOOKS
@@ -97,7 +101,21 @@ def wait(project: Project = PROJECT) -> None:
         if waited > note:
             print(f"waiting for the local MLflow server, which is still starting ({waited:.0f} s) ...", flush=True)
             note = waited + NOTES
-        time.sleep(0.2)
+        if not question.is_alive():
+            time.sleep(0.2)
+            question = _Question()
+
+
+class _Question(threading.Thread):
+    """Asks the server, aside: where its container is gone, the network may look for its name for ten seconds."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.answered = False
+        self.start()
+
+    def run(self) -> None:
+        self.answered = answers(timeout=10)
 
 
 def _given_up(why: str) -> UserError:
