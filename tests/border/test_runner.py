@@ -98,8 +98,8 @@ def run_verbs() -> list[str]:
 
 
 STARTS_CONTAINERS = {
-    "bench", "build", "compare", "doctor", "lineage", "models", "promote", "publish", "reproduce", "rollback",
-    "run", "shell", "test", "test_stage", "ui",
+    "bench", "build", "compare", "debug", "devcontainer", "doctor", "lineage", "models", "notebook", "promote", "publish",
+    "reproduce", "rollback", "run", "shell", "test", "test_stage", "ui",
 }  # fmt: skip
 
 
