@@ -98,8 +98,8 @@ def run_verbs() -> list[str]:
 
 
 STARTS_CONTAINERS = {
-    "bench", "build", "compare", "debug", "devcontainer", "doctor", "lineage", "models", "notebook", "promote", "publish",
-    "reproduce", "rollback", "run", "shell", "test", "test_stage", "ui",
+    "bench", "build", "compare", "debug", "devcontainer", "doctor", "lineage", "models", "notebook", "promote",
+    "publish", "reproduce", "rollback", "run", "shell", "test", "test_stage", "ui",
 }  # fmt: skip
 
 
@@ -117,6 +117,7 @@ def test_who_gets_what(clone: Clone, verb: str, tmp_path) -> None:
         "PATH": f"{tmp_path}:{os.environ['PATH']}"
     }
     command = ["sh", "scripts/host/runner.sh", verb]
+    (clone.path / ".local").mkdir(mode=0o700, exist_ok=True)  # as in a clone that is ready
     words = subprocess.run(command, cwd=clone.path, env=environ, capture_output=True, text=True).stdout.splitlines()
     assert verb in words
     assert any("dst=/var/run/docker.sock" in word for word in words) == (verb in STARTS_CONTAINERS)
