@@ -80,7 +80,8 @@ def upgrade(project: Project = PROJECT) -> None:
     done = subprocess.run(["mlflow", "db", "upgrade", f"sqlite:///{part}"], capture_output=True, text=True)
     if done.returncode:
         part.unlink()
-        why = printable(" ".join(done.stderr.split()))[-300:]
+        exception = done.stderr.strip().rpartition("\n")[2]  # what a traceback ends in
+        why = printable(" ".join(exception.split()))[-300:]
         raise UserError(
             f"MLflow's database was made by another version of MLflow, and cannot be upgraded: {why}; expected one of "
             f"this version or an older one: use the commit that made it, or move {path.relative_to(project.root)} away"

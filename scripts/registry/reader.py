@@ -31,12 +31,13 @@ def read(model: str) -> State | None:
     found = _get("registered-models/get", name=model)
     if found is None:
         return None
+    pages = list(_pages(model))
     try:
         registered = found["registered_model"]
         aliases = {alias["alias"]: alias["version"] for alias in registered.get("aliases", [])}
-        versions = [_version(each) for page in _pages(model) for each in page.get("model_versions", [])]
+        versions = [_version(each) for page in pages for each in page.get("model_versions", [])]
         return State.of(versions, aliases, _tags(registered))
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         raise ValueError(NOT_MLFLOWS) from None
 
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from tests.conftest import NOTHING, OUTPUTS, Clone, Make, last_line, stages_line
+from tests.dagshub.stand_in import network_of
 from tests.promotion.conftest import CURRENT, OLD, Server, docker
 
 pytestmark = pytest.mark.docker
@@ -28,8 +29,7 @@ def clone(
     clone = clone_at(f"models-{request.param}")
     if request.param == OLD:
         old = server_for(OLD)
-        clone.make("status")  # makes the network
-        docker("network", "connect", f"pipeline-{clone.label.partition('=')[2]}", old.container)
+        docker("network", "connect", network_of(clone), old.container)
         (clone.path / ".env").write_text(f"MLFLOW_TRACKING_URI={old.address}\n")
 
     def run_and_commit(what: str) -> None:
@@ -56,7 +56,7 @@ def clone(
     clone.git("worktree", "add", "--quiet", "--detach", f"{clone.path}-of-the-user")
     yield clone
     if request.param == OLD:
-        docker("network", "disconnect", f"pipeline-{clone.label.partition('=')[2]}", server_for(OLD).container)
+        docker("network", "disconnect", network_of(clone), server_for(OLD).container)
 
 
 def reproduced(done: Make, version: int) -> str:

@@ -45,6 +45,18 @@ def test_pages_are_followed(model, monkeypatch):
     assert [version.number for version in reader.read(model.name).versions] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("number", [None, "", "one", "9" * 5000, float("inf"), float("nan"), [], {}])
+@pytest.mark.parametrize("of", ["a version", "an alias"])
+def test_numbers_that_are_none_are_not_mlflows(monkeypatch, number, of):
+    """An answer whose version numbers are none is told as one that is not MLflow's, whatever stands in their place."""
+    version = {"version": number if of == "a version" else "1", "current_stage": "None"}
+    aliases = [{"alias": "production", "version": number if of == "an alias" else "1"}]
+    found = {"registered_model": {"aliases": aliases}, "model_versions": [version]}
+    monkeypatch.setattr(reader, "_get", lambda call, **query: found)
+    with pytest.raises(ValueError, match=reader.NOT_MLFLOWS):
+        reader.read("iris")
+
+
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "http://127.0.0.1:9/none.mlflow"])
 def test_a_server_that_is_away_is_one_sentence(monkeypatch, uri):
     """A server that does not answer is named, with what to do."""
