@@ -2,11 +2,14 @@
 # that is installed); all else runs in the runner container, which scripts/host/runner.sh builds and starts.
 
 MAKEFLAGS += --no-print-directory --no-builtin-rules
+.DEFAULT_GOAL := help
 # Each target is one runner; two at once in one clone would only wait for each other.
 .NOTPARALLEL:
 RUNNER := sh scripts/host/runner.sh
 # What is typed reaches the runner as it is: make would expand a $ in it, and the shell what quotation marks let out.
 WORDS := MODEL VERSION ALIAS A B WHY YES T SEED ONLY QUICK CMD FROM BASE NAME AFTER LIKE NEW EXPERIMENT STAGE JSON
+# Rooms that not everyone needs: each has targets of its own, and can be deleted.
+include $(wildcard scripts/*/targets.mk)
 $(foreach word,$(WORDS),$(eval override $(word) := $$(value $(word))))
 export $(WORDS)
 

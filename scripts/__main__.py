@@ -12,32 +12,32 @@ from scripts.pipeline.console import harmless
 from scripts.project import LOCAL, ROOT, UserError
 from scripts.recovery import recover, run_lock, signals
 
-ONE_AT_A_TIME = {"run", "publish", "push", "pull", "clean", "promote", "rollback", "reproduce", "upgrade"}
-"""The verbs that change outputs, production or code, run stages, or hold DVC's own locks."""
 
-
-NO_SECRETS = {
-    *("exec", "metrics", "plots", "build", "setup_env", "setup_dvc", "clean", "fmt", "lint", "lock"),
-    *("check", "merge_lock", "upgrade", "new_stage", "rename", "start", "devcontainer", "notebook"),
-}
-"""The verbs that speak to no server of ours."""
+def package_of(verb: str) -> str:
+    """Return the package of a verb's module: that of an optional room if it has a verb of this name."""
+    room = next(ROOT.glob(f"scripts/*/verbs/{verb}.py"), None)
+    return f"scripts.{room.parent.parent.name}.verbs" if room else "scripts.verbs"
 
 
 def call(verb: str, arguments: list[str]) -> int:
     """Call a verb's module, under the lock and after recovery if it changes something; return its exit code."""
-    module = importlib.import_module(f"scripts.verbs.{verb}")
+    module = importlib.import_module(f"{package_of(verb)}.{verb}")
     if verb != "run":  # which collects again as soon as there is something to run
         gc.enable()
-    if verb not in ONE_AT_A_TIME:
+    if not is_one_at_a_time(verb):
         return module.main(arguments) or 0
     with run_lock.held(f"make {verb}") as ended_well:
         recover.recover(ended_well=ended_well)
         return module.main(arguments) or 0
 
 
+def is_one_at_a_time(verb: str) -> bool:
+    return verb in importlib.import_module(package_of(verb)).ONE_AT_A_TIME
+
+
 def hides(verb: str, name: str) -> bool:
     """Return whether a variable is a secret that the verb does without."""
-    return verb in NO_SECRETS and name in settings.SECRETS
+    return name in settings.SECRETS and verb in importlib.import_module(package_of(verb)).NO_SECRETS
 
 
 def last_words(text: str) -> None:
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
         last_words(f"error: {error}")
         return 1
     except signals.Stopped as stopped:
-        hint = f"; nothing is lost: 'make {verb}' continues" if verb in ONE_AT_A_TIME else ""
+        hint = f"; nothing is lost: 'make {verb}' continues" if is_one_at_a_time(verb) else ""
         last_words(f"interrupted by {stopped.name}{hint}")
         return 128 + stopped.number
 

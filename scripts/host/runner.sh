@@ -117,6 +117,7 @@ check_that_the_engine_sees_this() {
 verb=${1:-}
 # What a verb may do (SECURITY.md): one that runs no stage gets no Docker socket, and one that edits no code may not.
 holds_socket=1 edits='' needs_network=5 # things that must be there, with it
+ends_with_make='' # whether it stops if make or the docker client does
 case $verb in
 metrics | plots | setup_env | setup_dvc | clean | lint | fmt | check | merge_lock | upgrade | new_stage | rename | start | \
     devcontainer)
@@ -127,10 +128,15 @@ case $verb in
 exec | metrics | plots | setup_env | setup_dvc | dagshub_connect | push | pull | clean | lint) holds_socket='' ;;
 explain | check | merge_lock | upgrade) holds_socket='' ;;
 fmt | lock) holds_socket='' edits=all ;;
+run | notebook) ends_with_make=1 ;;
 shell) edits=all ;;
 new_stage | start) holds_socket='' edits='dvc.yaml.template stages' ;;
 rename) holds_socket='' edits=dvc.yaml.template ;;
 esac
+for rights in scripts/*/rights.sh; do # those of the verbs of optional rooms
+    # shellcheck source=/dev/null
+    if [ -f "$rights" ]; then . "$rights"; fi
+done
 set_merge_driver
 if [ ! -d .local ] || ! all_present; then make_ready; fi
 if [ -z "$needs_network" ]; then network=none; fi
@@ -202,8 +208,8 @@ fi
 # For tests that kill: the name of a function at which a process stops (tests/stop).
 if [ -n "${STOP_AT:-}" ]; then set -- --env STOP_AT --env "PYTHONPATH=$project/tests/stop" "$@"; fi
 # A run's input is a pipe that only we hold: with make, or with the docker client, it ends, and then the run stops. So
-# does a notebook server, which serves in the foreground.
-if [ "$verb" = run ] || [ "$verb" = notebook ]; then
+# does a server in the foreground.
+if [ -n "$ends_with_make" ]; then
     make=$PPID
     pipe=$(mktemp -u)
     mkfifo "$pipe"

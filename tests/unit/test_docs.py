@@ -33,6 +33,8 @@ SHELLS_OWN = {
     ),
 }
 TITLE = "# Dockerized DVC stages, driven by make\n"
+ROOMS = sorted((ROOT / "scripts").glob("*/targets.mk"))
+"""The targets of optional rooms."""
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.y*ml"))
 
 
@@ -43,9 +45,14 @@ def tracked(pattern):
     return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).exists()]
 
 
-def targets():
-    """The Makefile's targets that a user may call; `run-%` stands for one a stage."""
-    return set(re.findall(r"^([a-z][a-z%-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+def targets(*files):
+    """The targets that a user may call, of these files or of all; `run-%` stands for one a stage."""
+    texts = [path.read_text() for path in files or (ROOT / "Makefile", *ROOMS)]
+    return {name for text in texts for name in re.findall(r"^([a-z][a-z%-]*):", text, re.MULTILINE)}
+
+
+def optional():
+    return targets(*ROOMS) if ROOMS else set()
 
 
 OF_A_STAGE = ("run", "test", "debug", "notebook")
@@ -102,9 +109,9 @@ def readme():
 
 
 def test_the_readme_names_every_target(readme):
-    """Whatever make can do stands in the README, as `make <target>`."""
+    """Whatever make can do without optional rooms stands in the README, as `make <target>`."""
     named = made(readme)
-    lacking = {target for target in targets() if target not in named}
+    lacking = {target for target in targets(ROOT / "Makefile") if target not in named}
     for verb in OF_A_STAGE:
         if f"{verb}-<stage>" in named:
             lacking.discard(f"{verb}-%")
@@ -112,8 +119,15 @@ def test_the_readme_names_every_target(readme):
 
 
 def test_the_readme_names_no_target_that_is_not_there(readme):
-    """Each `make <target>` of the README works."""
-    assert {name for name in made(readme) if not exists(name)} == set()
+    """Each `make <target>` of the README works, also without the optional rooms."""
+    assert {name for name in made(readme) if not exists(name) or name in optional()} == set()
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda path: path.parent.name)
+def test_a_document_names_every_target_of_a_room(room):
+    """Whatever an optional room can do stands in a document at the top that is about it."""
+    named = [made(path.read_text()) for path in sorted(ROOT.glob("*.md"))]
+    assert any(targets(room) <= each for each in named)
 
 
 def test_reading_a_markdown_text():

@@ -102,6 +102,18 @@ def test_nothing_imports_a_verb():
     assert not wrong, listed(wrong, "move what both need out of scripts/verbs/")
 
 
+def test_the_core_knows_no_optional_room():
+    """A room with targets of its own can be deleted: nothing of scripts/ outside of it imports it."""
+    optional = {f"scripts.{path.parent.name}" for path in (ROOT / "scripts").glob("*/targets.mk")}
+    wrong = [
+        each
+        for each in all_imports("scripts", "benchmarks")
+        for room in optional
+        if f"{each.name}.".startswith(f"{room}.") and not each.file.startswith(f"{room.replace('.', '/')}/")
+    ]
+    assert not wrong, listed(wrong, "move what the core needs out of the room")
+
+
 def modules_of_stages() -> set[str]:
     """Return the names by which code of stages/ could be imported: `stages`, and what the base puts on the path."""
     base = {path.stem for path in (ROOT / "stages" / "base").glob("*.py")}
@@ -232,6 +244,9 @@ def source(tmp_path, monkeypatch):
     for room in (*ROOMS, "stages/base"):
         (tmp_path / room).mkdir(parents=True)
     write("scripts/requirements.in", "requests==1\nPyYAML==6  # a comment\nruff==1\n")
+    write("scripts/extra/targets.mk", "")
+    write("scripts/extra/c.py", "from scripts.extra import d\n")
+    write("scripts/extra/d.py", "")
     write("scripts/good.py", "import requests\nimport yaml\nimport os.path\n")
     return write
 
@@ -239,6 +254,7 @@ def source(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("test", "path", "text", "says"),
     [
+        (test_the_core_knows_no_optional_room, "scripts/a.py", "import scripts.extra.b\n", "scripts.extra.b"),
         (
             test_dvc_is_imported_in_one_file,
             "tests/a.py",
