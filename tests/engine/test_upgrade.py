@@ -60,7 +60,8 @@ def fork(request: pytest.FixtureRequest, history: Path, present: Clone) -> Clone
 
 
 def test_a_fork_of_the_past_is_upgraded(fork: Clone, present: Clone) -> None:
-    """Without a conflict, in one commit, its machinery is the present one and its stages are its own; it runs."""
+    """Without a conflict, in one commit, its machinery is the present one and its stages are its own; it runs, and all
+    its tests pass."""
     before, head = files("HEAD", Project(fork.path)), fork.git("rev-parse", "HEAD")
     done = fork.make("upgrade", f"FROM={present.path}", YES="1", **ME)
     assert "in one commit" in done.stdout
@@ -77,4 +78,7 @@ def test_a_fork_of_the_past_is_upgraded(fork: Clone, present: Clone) -> None:
     assert "not committed" in fork.make("upgrade", f"FROM={present.path}", check=False).stdout
     fork.restore()
     assert "nothing to do" in fork.make("upgrade", f"FROM={present.path}", **ME).stdout
+    for stage in sorted(path.name for path in (fork.path / "stages").iterdir() if path.is_dir()):
+        fork.make(f"test-{stage}")
+    fork.make("test-unit")
     fork.make("down")

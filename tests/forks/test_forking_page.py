@@ -218,6 +218,19 @@ def test_the_tests_of_the_stages_that_a_recipe_touches_pass(followed: Followed) 
 
 
 @pytest.mark.docker
+def test_the_stages_keep_their_contract(followed: Followed) -> None:
+    """`make check` finds nothing in what a recipe made."""
+    followed.clone.make("check")
+
+
+@pytest.mark.docker
+@pytest.mark.deep
+def test_the_machinerys_tests_pass_after_a_recipe(followed: Followed) -> None:
+    """Those that start no container, among them all that read stages, template and documents."""
+    followed.clone.make("test-unit")
+
+
+@pytest.mark.docker
 @pytest.mark.parametrize("followed", QUICK[:1], indirect=True)
 def test_other_data_is_a_small_edit(followed: Followed) -> None:
     """Other data with another target take an edit of four files at most, the data among them, and 40 lines."""
