@@ -35,6 +35,11 @@ def add(root: Path, name: str, after: str, like: str = "") -> list[str]:
     check_name(root, name, pipeline)
     before = _named("AFTER", after, pipeline)
     model = _named("LIKE", like, pipeline) if like else None
+    if model and model.name != model.block:
+        raise UserError(
+            f"LIKE is {like}, one of several stages of a block; expected one whose block makes one stage: copy that of "
+            f"{model.block} by hand"
+        )
     seen = {path: _bytes(root / path) for path in (TEMPLATE, PARAMS, IGNORE)}
     texts = {path: content.decode(errors=BYTES) for path, content in seen.items()}
     new = _made(name, before, model, pipeline, root, texts[PARAMS])
@@ -49,7 +54,7 @@ def add(root: Path, name: str, after: str, like: str = "") -> list[str]:
         texts[PARAMS] = text.with_section(texts[PARAMS], name, new.section, new.stage.section or {}, sections)
     images_then = {**known, name: Image(name, new.stage.image, {})}
     texts[TEMPLATE] = text.with_block(
-        texts[TEMPLATE], stage.block(new.stage), name, before.name, parse(texts[PARAMS]), images_then, root, pipeline
+        texts[TEMPLATE], stage.block(new.stage), name, before.block, parse(texts[PARAMS]), images_then, root, pipeline
     )
     # In this order a kill between two of them leaves a pipeline that runs.
     for path in (IGNORE, TEMPLATE, PARAMS):

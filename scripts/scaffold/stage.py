@@ -1,5 +1,6 @@
 """What a new stage is made of: its program and test, its block, its section of params.yaml."""
 
+import json
 import keyword
 import re
 import subprocess
@@ -102,6 +103,8 @@ def block(stage: Stage) -> str:
         arguments.append(f'network="{stage.network}"')
     if stage.env:
         arguments.append(f"env=[{', '.join(f'"{name}"' for name in stage.env)}]")
+    limits = {"gpus": stage.gpus, "shm": stage.shm, "tmp": stage.tmp, "options": [*stage.options] or None}
+    arguments += [f"{name}={json.dumps(value)}" for name, value in limits.items() if value is not None]
     return f"{{{{ stage({f',\n{" " * 9}'.join(arguments)}) }}}}"
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -59,6 +60,47 @@ def test_stages_are_added_one_after_the_other(clone):
     assert dict(stages["boost"].inputs) == {"train_csv": "data/grid-search/train.csv"}
     assert stages["measure"].inputs["model"] == "models-boost/model.json"
     assert removed(clone) == []
+
+
+def with_a_block_of_two(clone: Path) -> None:
+    """Let ingest be followed by two stages of one block."""
+    files = 'inputs={"raw": "data/raw/iris.csv"}, outputs={"part": "data/${item}/p.csv"}'
+    block = f'{{{{ stage("split", foreach=[1, 2], {files}) }}}}'
+    path = clone / template.TEMPLATE
+    path.write_text(path.read_text().replace('{{ stage("preprocess"', f'{block}\n{{{{ stage("preprocess"', 1))
+    (clone / "stages/split").mkdir()
+    (clone / "stages/split/split.py").write_text("")
+
+
+def test_one_of_several_stages_of_a_block_is_followed(clone):
+    """A stage may follow one that a block makes for a value; a copy of it is refused, and so is the block's name."""
+    with_a_block_of_two(clone)
+    new_stage.add(clone, "features", "split@2")
+    stages = template.load(clone).stages
+    assert list(stages) == ["ingest", "split@1", "split@2", "features", "preprocess", "train", "evaluate"]
+    assert dict(stages["features"].inputs) == {"in_p": "data/2/p.csv"}
+    for after, like, says in (
+        ("split", "", "AFTER is 'split', which is no stage .* expected one of ingest, split@1, split@2,"),
+        ("ingest", "split@1", "LIKE is split@1, one of several stages of a block; expected one whose block makes one"),
+        ("ingest", "split", "LIKE is 'split', which is no stage"),
+    ):
+        with pytest.raises(UserError, match=says):
+            new_stage.add(clone, "more", after, like)
+        assert not (clone / "stages/more").exists()
+
+
+def test_a_copy_asks_for_what_its_like_does(clone):
+    """GPUs, memory and options of a block are those of its copy as well, each on a line of its own."""
+    path = clone / template.TEMPLATE
+    asked = {"gpus": '"all"', "shm": '"1g"', "tmp": '"8g"', "options": '["--ulimit=core=0", "--ulimit=memlock=-1"]'}
+    words = ", ".join(f"{name}={value}" for name, value in asked.items())
+    path.write_text(path.read_text().replace('stage("train",', f'stage("train", {words},', 1))
+    new_stage.add(clone, "boost", "preprocess", "train")
+    like, new = (template.load(clone).stages[name] for name in ("train", "boost"))
+    assert (new.gpus, new.shm, new.tmp, list(new.options)) == (like.gpus, like.shm, like.tmp, list(like.options))
+    assert (new.gpus, new.shm) == ("all", "1g")
+    for name, value in asked.items():
+        assert re.search(rf"^         {name}={re.escape(value)}[,)]", path.read_text(), re.M)
 
 
 def test_a_stage_without_outputs_is_followed(clone):
