@@ -1,0 +1,9 @@
+"""The example is what its forks start from. A fork's own stages are for its CI to check, not for the machinery's tests."""
+
+from scripts.contract import contract
+from scripts.project import PROJECT
+
+
+def test_the_example_keeps_the_contract() -> None:
+    """`make check` finds nothing: in stages/, in the template, and in params.yaml."""
+    assert [str(each) for each in contract.check(PROJECT)] == []
