@@ -1,4 +1,4 @@
-"""The example is what its forks start from. A fork's own stages are for its CI to check, not for the machinery's tests."""
+"""The example is what its forks start from; a fork's own stages are for its CI to check."""
 
 from scripts.contract import contract
 from scripts.project import PROJECT
