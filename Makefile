@@ -51,8 +51,8 @@ explain: ## Why each stage would run, or would not: before anything does; STAGE=
 dag: ## The pipeline as a graph
 	@$(RUNNER) exec dvc dag
 
-metrics: ## The numbers of the model at hand
-	@$(RUNNER) metrics
+metrics: ## The numbers of the metrics files, beside those of HEAD; JSON=1 for programs
+	@$(RUNNER) metrics "json=$$JSON"
 
 plots: ## Draw the plots into dvc_plots/index.html
 	@$(RUNNER) plots

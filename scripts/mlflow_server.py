@@ -155,10 +155,18 @@ def address() -> str:
     return f"http://{''.join(_containers('{{.Ports}}')).split('->')[0]}"
 
 
-def link(page: str = "") -> str:
+def route(page: str) -> str:
+    """Return what follows a server's address in that of a page, in the mode that shows runs and models.
+
+    Without it MLflow opens in a mode for chat applications, which has neither.
+    """
+    return f"#/{page}?workflowType=machine_learning"
+
+
+def link(page: str) -> str:
     """Return the address of a page, which logs in on its own if the server is local: not to be kept in a file."""
     login = f"/?password={os.environ['MLFLOW_TRACKING_PASSWORD']}" if settings.is_local(os.environ) else "/"
-    return f"{address()}{login}{page and f'#/{page}'}"
+    return f"{address()}{login}{route(page)}"
 
 
 def _containers(column: str, *options: str) -> list[str]:

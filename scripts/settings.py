@@ -265,6 +265,11 @@ def is_local(environ: Mapping[str, str]) -> bool:
     return environ["MLFLOW_TRACKING_URI"] == LOCAL_MLFLOW
 
 
+def is_dagshub(environ: Mapping[str, str]) -> bool:
+    """Return True if runs are tracked on DagsHub, or on a server with its addresses."""
+    return environ["MLFLOW_TRACKING_URI"].endswith(".mlflow")
+
+
 def load(project: Project = PROJECT) -> dict[str, str]:
     """Return the environment to work in: the process's own, settled by .env and .env.example, with all that dvc.yaml
     names.

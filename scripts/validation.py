@@ -9,6 +9,14 @@ from voluptuous import Invalid, MultipleInvalid, RequiredFieldInvalid, Schema
 from scripts.project import UserError
 
 
+def is_asked(given: Mapping[str, str], word: str, what: str) -> bool:
+    """Return whether `WORD=1` was typed, which asks for `what`. Raise UserError for another value."""
+    value = given.get(word.lower(), "")
+    if value not in ("", "0", "1"):
+        raise UserError(f"{word} is {value!r}; expected 1 for {what}, or nothing: correct it")
+    return value == "1"
+
+
 def validated(schema: Schema, section: Mapping[str, Any], name: str, file: str) -> dict[str, Any]:
     """Return the section as the schema has it; `name` and `file` say whose it is in a sentence.
 

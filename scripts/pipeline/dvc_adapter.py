@@ -521,33 +521,6 @@ def delete_outputs(repo: Repo) -> Iterator[str]:
                 yield str(out)
 
 
-def draw_plots(repo: Repo, folder: Path) -> Path | None:
-    """Draw all plots into `folder`/index.html, as `dvc plots show` does; return its path, None if there are none.
-
-    The page is a script that holds what stages wrote: `</script>` in a label would end it, and begin another one.
-    Raise UserError for the name of an image that the page cannot hold.
-    """
-    from dvc.render.match import match_defs_renderers
-    from dvc_render import render_html
-
-    matched = match_defs_renderers(repo.plots.show(), str(folder / "static"), str(repo.plots.templates_dir))
-    renderers = [each.renderer for each in matched]
-    for renderer in renderers:
-        if renderer.TYPE == "vega":
-            renderer.partial_html = partial(_without_tags, renderer.partial_html)
-        elif not re.fullmatch(r"[\w./ +=@-]+", renderer.name):
-            raise UserError(
-                f"an image of the plots is called {renderer.name!r}; expected letters, digits, spaces and ._+=@-: "
-                "rename it in the stage that draws it"
-            )
-    return Path(render_html(renderers, folder / "index.html")) if renderers else None
-
-
-def _without_tags(partial_html: Callable[..., str], **options: Any) -> str:
-    """Return a plot's JSON with its `<` written otherwise, which is the same to whoever reads JSON."""
-    return partial_html(**options).replace("<", "\\u003c")
-
-
 # --- cache and remote
 
 

@@ -63,12 +63,15 @@ class Plot:
         return str(self.look.get("template") or "linear")
 
 
-def draw(entries: Iterable[Any], tables: Mapping[str, Table]) -> Iterator[tuple[str, bytes]]:
-    """Yield name and PNG of each entry of dvc.yaml's `plots` that shows one of `tables`, which are by path."""
+def draw(entries: Iterable[Any], tables: Mapping[str, Table], form: str = "png") -> Iterator[tuple[str, bytes]]:
+    """Yield name and picture of each entry of dvc.yaml's `plots` that shows one of `tables`, which are by path.
+
+    `form` is png or svg.
+    """
     for plot in _plots(entries, tables):
         try:
             if series := _series(plot, tables):
-                yield plot.name, _png(plot, series)
+                yield plot.name, _picture(plot, series, form)
         except CannotDraw as error:
             print(f"not drawn: {printable(plot.name)} {printable(error)}", flush=True)
         except UNDRAWN as error:
@@ -135,7 +138,7 @@ def _check_column(path: str, table: Table, name: str) -> None:
 # --- pictures
 
 
-def _png(plot: Plot, series: Sequence[Series]) -> bytes:
+def _picture(plot: Plot, series: Sequence[Series], form: str) -> bytes:
     if plot.template not in DRAWINGS:
         raise CannotDraw(f"has the template {plot.template}; expected one of {', '.join(DRAWINGS)}")
     import warnings
@@ -152,7 +155,7 @@ def _png(plot: Plot, series: Sequence[Series]) -> bytes:
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a letter that the font lacks
-        figure.savefig(file, format="png", dpi=DPI)
+        figure.savefig(file, format=form, dpi=DPI)
     return file.getvalue()
 
 

@@ -50,6 +50,15 @@ def has_run(version: Version) -> bool:
         raise ValueError(NOT_MLFLOWS) from None
 
 
+def experiment(name: str) -> str | None:
+    """Return the id of an experiment, which is a number; None if there is none of this name. Raise as `read` does."""
+    found = _get("experiments/get-by-name", experiment_name=name)
+    try:
+        return str(int(found["experiment"]["experiment_id"])) if found else None
+    except (KeyError, TypeError):
+        raise ValueError(NOT_MLFLOWS) from None
+
+
 def _pages(model: str) -> Iterator[dict[str, Any]]:
     query = {"filter": f"name='{model}'", "max_results": "1000"}
     for _ in range(bounded.PAGES):

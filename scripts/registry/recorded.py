@@ -193,7 +193,8 @@ def description(model: str, state: State, version: Version, record: Record) -> I
     commit = tags.get(COMMIT, "unknown")
     dagshub = "" if settings.is_local(os.environ) else f"  {site}/commit/{commit}"
     aliases = "".join(f", {alias}" for alias, number in sorted(state.aliases.items()) if number == version.number)
-    yield "model", f"{model} version {version.number} ({version.stage}{aliases})  {site}/#/models/{quote(model)}"
+    page = f"{site}/{mlflow_server.route(f'models/{quote(model)}')}"
+    yield "model", f"{model} version {version.number} ({version.stage}{aliases})  {page}"
     yield "file", f"{model_file(version)}, SHA-256 {tags.get(DIGEST, 'unknown')}"
     yield "decision", f"{tags.get('decision', 'none yet')}: {tags.get('reason', '')}"
     yield "run", version.run_id

@@ -28,7 +28,7 @@ def lines(published: Sequence[Published]) -> list[str]:
 def _link(page: str) -> str:
     """Return the address of a page, which logs in where a person reads it; a log may be read by anybody."""
     by_a_person = os.environ.get("TERMINAL") or sys.stdout.isatty()
-    return mlflow_server.link(page) if by_a_person else f"{mlflow_server.address()}/#/{page}"
+    return mlflow_server.link(page) if by_a_person else f"{mlflow_server.address()}/{mlflow_server.route(page)}"
 
 
 def words(metric: str) -> str:

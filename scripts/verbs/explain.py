@@ -3,17 +3,16 @@
 from scripts.explain import explanation, report
 from scripts.pipeline import dvc_adapter
 from scripts.pipeline.console import tell
-from scripts.project import PROJECT, Project, UserError
+from scripts.project import PROJECT, Project
 from scripts.recovery import run_lock
+from scripts.validation import is_asked
 
 
 def main(arguments: list[str], project: Project = PROJECT) -> int:
     given = dict(argument.split("=", 1) for argument in arguments)
-    json = given.get("json", "")
-    if json not in ("", "0", "1"):
-        raise UserError(f"JSON is {json!r}; expected 1 for JSON, or nothing for lines: correct it")
+    json = is_asked(given, "JSON", "JSON")
     dvc_adapter.only_warnings()
     with run_lock.watched(project) as ended_well:
         found = explanation.explain(project, given.get("stage", "").split(), ended_well=ended_well)
-    tell(report.as_json(found) if json == "1" else "\n".join(report.lines(found)))
+    tell(report.as_json(found) if json else "\n".join(report.lines(found)))
     return 1 if report.would_run(found) else 0

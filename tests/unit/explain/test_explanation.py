@@ -525,5 +525,5 @@ def test_the_exit_code_says_whether_a_stage_would_run(clone, capsys):
 @pytest.mark.parametrize("word", ["yes", "true", "2", " 1"])
 def test_json_is_asked_for_by_1(clone, word):
     """Another word is refused, so that no program waits for JSON and gets lines."""
-    with pytest.raises(UserError, match=rf"^JSON is '{word}'; expected 1 for JSON, or nothing for lines"):
+    with pytest.raises(UserError, match=rf"^JSON is '{word}'; expected 1 for JSON, or nothing"):
         verb.main(["stage=", f"json={word}"], clone)

@@ -50,12 +50,6 @@ USED = {
     "dvc.stage.Stage.params": (None, "which lists its parameters"),
     "dvc.output.Output.exists": (None, "which says whether an output is there"),
     "dvc.output.Output.remove": (["self"], "which deletes an output"),
-    "dvc.render.match.match_defs_renderers": (
-        ["data", "out", "templates_dir"],
-        "which says how the plots are drawn",
-    ),
-    "dvc.repo.plots.Plots.show": (["self"], "which reads the plots"),
-    "dvc.repo.plots.Plots.templates_dir": (None, "where a project's own templates are"),
     "dvc.repo.reproduce.get_active_graph": (["graph"], "which leaves frozen stages out"),
     "dvc.repo.reproduce.plan_repro": (["graph", "stages"], "which puts stages in order"),
     "dvc.stage.Stage": (None, "which its stages are"),

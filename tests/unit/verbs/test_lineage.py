@@ -69,7 +69,7 @@ def test_the_link_to_a_model_is_one_word(registry, project, capsys):
     """The link to a model whose name has spaces can be clicked, as any other."""
     record(registry, model="my flowers")
     lineage.main(["model=my flowers", "version=1"], project)
-    assert lines(capsys.readouterr().out)["model"][2].endswith("/#/models/my%20flowers")
+    assert lines(capsys.readouterr().out)["model"][2].endswith("/#/models/my%20flowers?workflowType=machine_learning")
 
 
 def test_the_place_of_what_was_pushed(registry, project, capsys):

@@ -1,0 +1,116 @@
+"""The numbers of the metrics files: as they are, as the commit that is checked out has them, and the change."""
+
+import json
+import math
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import yaml
+from tabulate import tabulate
+
+from scripts.pipeline.console import printable
+from scripts.pipeline.stage import Pipeline
+from scripts.project import Project, UserError
+from scripts.registry import comparison, provenance
+from scripts.registry.logged import read_metrics
+from scripts.registry.recorded import cache_path, files
+from scripts.registry.stage_files import files_below, yaml_value
+
+LONGEST_NAME = 36
+"""Characters; with three numbers beside it a row has 80."""
+
+
+class Metric(NamedTuple):
+    """A number of a metrics file; None where there is none."""
+
+    file: str
+    name: str
+    now: float | None
+    head: float | None
+
+
+def metrics(pipeline: Pipeline, project: Project) -> Iterator[Metric]:
+    """Yield the numbers of all metrics files. Raise UserError for a file that cannot be read."""
+    paths = [path for stage in pipeline.stages.values() for path in stage.metrics.values()]
+    found = [
+        (path, file) for path in paths if (project.root / path).exists() for file in files_below(project.root / path)
+    ]
+    before = at_head(paths, project)
+    for path, file in found:
+        inside = file.relative_to(project.root / path).as_posix().removeprefix(".")
+        now, head = read_metrics(file), before.get(path, {}).get(inside, {})
+        for name in dict.fromkeys([*now, *head]):
+            yield Metric(file.relative_to(project.root).as_posix(), name, now.get(name), head.get(name))
+
+
+def at_head(paths: Sequence[str], project: Project) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the numbers that HEAD's dvc.lock names and DVC's cache has: by path, and by the path in a folder."""
+    text = provenance.git("show", f"HEAD:{provenance.LOCK}", project=project, may_fail=True)
+    try:
+        stages = (yaml_value(text, aliases=False) or {}).get("stages") or {}
+        lock = files({str(name): entry for name, entry in stages.items() if isinstance(entry, Mapping)})
+    except (yaml.YAMLError, ValueError, AttributeError):  # a merge with conflicts, committed
+        return {}
+    known = {path: lock[path][1] for path in paths if path in lock}
+    return {path: _cached(path, digest, project) for path, digest in known.items() if digest != "unknown"}
+
+
+def _cached(path: str, digest: str, project: Project) -> dict[str, dict[str, float]]:
+    found = {}
+    for inside, md5 in (comparison.contents(digest, project) or {}).items():
+        cached = cache_path(md5, project.root)
+        with TemporaryDirectory() as folder:  # by the name that says of what kind it is
+            copy = Path(folder, PurePosixPath(path, inside).name)
+            try:
+                found[inside] = read_metrics(Path(shutil.copyfile(cached, copy)))
+            except (OSError, UserError):  # it is not in the cache, or was no file of metrics then
+                continue
+    return found
+
+
+# --- as they are shown
+
+
+def table(found: Sequence[Metric]) -> str:
+    """Return a line for each metric, below the file's name if there are several: at most 80 columns."""
+    tables = []
+    for file in dict.fromkeys(metric.file for metric in found):
+        rows = [
+            (_short(metric.name), _shown(metric.now), _shown(metric.head), change(metric.head, metric.now))
+            for metric in found
+            if metric.file == file
+        ]
+        heading = _short(PurePosixPath(file).as_posix())
+        tables.append(tabulate(rows, (heading, "now", "HEAD", "change"), tablefmt="simple", disable_numparse=True,
+                               colalign=("left", "right", "right", "right")))  # fmt: skip
+    return "\n\n".join(tables)
+
+
+def _short(name: str) -> str:
+    """Return a name that fits, without its middle."""
+    name = printable(name)
+    return name if len(name) <= LONGEST_NAME else f"{name[:12]}…{name[13 - LONGEST_NAME :]}"
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def change(before: float | None, now: float | None) -> str:
+    """Return by how much a number grew, with its sign; nothing if it did not, or is new."""
+    if before is None or now is None or before == now or not (math.isfinite(before) and math.isfinite(now)):
+        return ""
+    return f"{now - before:+.4g}"
+
+
+def as_json(found: Sequence[Metric]) -> str:
+    """Return the same for a program; null stands for what is no finite number too, which JSON has not."""
+    rows = [{name: _finite(value) for name, value in metric._asdict().items()} for metric in found]
+    return json.dumps({"metrics": rows}, indent=2)
+
+
+def _finite(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
