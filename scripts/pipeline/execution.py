@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from multiprocessing.connection import wait
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import psutil
 
@@ -25,6 +25,7 @@ from scripts.recovery.dvc_files import keep_dvc_lock
 TRIES = 3  # of a stage that the engine could not start
 PAUSE = 2  # seconds before the next one
 REFRESH = 1  # seconds; the line at the bottom of a terminal
+TOLD = 100  # lines of a stage that failed
 
 
 class Listener(Protocol):
@@ -38,6 +39,16 @@ class Listener(Protocol):
 
     def ended(self, stage: str) -> None:
         """Called when a stage is up to date: it ran, was restored, or had not changed."""
+
+    def fact(self, kind: str, **values: Any) -> None:
+        """Called for all that a report may tell of the run, each when it happens.
+
+        plan: `needs`, the stages that each one waits for, and those that are `up_to_date`; `jobs`, how many may run at
+        once. images: those that are certain to be needed are there, and stages may begin. begins: a `stage` begins;
+        before that it waited. step: a `stage` came to a `step` of scripts/pipeline/worker.py, `at` a time. retry: the
+        engine could not start a `stage`, which begins again. ends: a `stage` ended, `result`; if it failed the
+        `sentence` that says why, and what it `printed` last.
+        """
 
 
 class Failure(NamedTuple):
@@ -69,12 +80,16 @@ def reproduce(
         todo = dvc_adapter.changed(repo, planned)
         if not todo.stages:
             return []
+        up_to_date = [name for name in planned.stages if name not in todo.stages]
         if listener:
             listener.begin()
-        up_to_date = [name for name in planned.stages if name not in todo.stages]
+            needs = {name: list(planned.needs[name]) for name in planned.stages}
+            listener.fact("plan", needs=needs, up_to_date=up_to_date, jobs=jobs)
         if up_to_date:
             print(f"{len(up_to_date)} of {len(planned.stages)} stages are up to date", flush=True)
         prepare = _Preparation(project, repo, pipeline, todo, wanted, before_mlflow)
+        if listener:
+            listener.fact("images")
         repo.state.close()  # each worker opens its own
         gc.freeze()  # what the workers share with this process stays shared: their collectors do not touch it
         gc.enable()
@@ -188,10 +203,20 @@ class _Run:
         if self.listener:
             self.listener.ended(name)
 
+    def tell(self, kind: str, **values: Any) -> None:
+        """Tell the listener a fact."""
+        if self.listener:
+            self.listener.fact(kind, **values)
+
+    def _tell_steps(self, worker: Worker) -> None:
+        for step in worker.new_steps():
+            self.tell("step", stage=worker.name, step=step.name, at=step.at)
+
     def _begin(self) -> bool:
         begun = self.plan.begin()
         for name in begun:
             self.console.begins(name)
+            self.tell("begins", stage=name)
             waiting = self.early.pop(name, None)
             if waiting and waiting.is_alive:
                 waiting.go()
@@ -216,6 +241,7 @@ class _Run:
         ready = wait(list(descriptors), timeout=REFRESH)
         for each in dict.fromkeys(descriptors[number] for number in ready):
             each.listen()
+            self._tell_steps(each)
             has_ended = each.ended in ready
             for lines in each.lines(all_of_it=has_ended):
                 self._show(each.name, lines)
@@ -236,17 +262,20 @@ class _Run:
     def _end(self, worker: Worker) -> None:
         name = worker.name
         result, why = worker.outcome()
+        self._tell_steps(worker)
         if result != FAILED:
             self.ran += [name] if result == RAN else []
             self.plan.end(name, well=True)
             self.console.ends(name, result)
             self.hear_of(name)
+            self.tell("ends", stage=name, result=result)
             return
         stop_stages(name)
         printed = [*worker.printed, *why]
         self.tries[name] -= 1
         if self.tries[name] and failures.is_transient(printed):
             self.console.line(name, "the Docker engine failed to start it: trying again ...")
+            self.tell("retry", stage=name)
             time.sleep(PAUSE)
             self.workers[name] = Worker(self.tasks[name])
             return
@@ -256,6 +285,8 @@ class _Run:
         self.failures[name] = Failure(failures.why(printed, name, project, starved=starved, ran=ran), worker.printed)
         self.plan.end(name, well=False)
         self.console.ends(name, result)
+        sentence, printed = self.failures[name]
+        self.tell("ends", stage=name, result=result, sentence=sentence, printed=[*printed][-TOLD:])
 
     def _stop(self) -> None:
         """End what still runs, if anything does: no container of a stage is left, and no process of DVC."""

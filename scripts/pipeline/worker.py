@@ -24,7 +24,10 @@ from scripts.recovery import signals
 from scripts.recovery.dvc_files import keep_dvc_lock
 
 RAN, RESTORED, UNCHANGED, FAILED = "ran", "restored", "unchanged", "failed"
-GO, BEGINS = "go", "begins"
+GO = "go"
+IMAGE, START, BORDER, CACHE = "image", "start", "border", "cache"
+"""What a stage that runs comes to, one after the other: its image is seen to, its commands begin, its outputs are taken
+over, and DVC takes note of them. One that is restored, or has not changed, comes to none of it."""
 FORK = multiprocessing.get_context("fork")
 CHUNK, AT_ONCE = 1 << 16, 1 << 22  # bytes
 KEPT_LINES = 1000  # of a stage that may print for days
@@ -37,6 +40,13 @@ class Outcome(NamedTuple):
 
     result: str
     why: list[str]
+
+
+class Step(NamedTuple):
+    """What a stage came to, and when, in seconds since 1970."""
+
+    name: str
+    at: float
 
 
 class Task(NamedTuple):
@@ -59,12 +69,14 @@ class Task(NamedTuple):
 class Worker:
     """The process for one stage.
 
-    `printed` are the last lines of its output so far; `runs` is whether the command was begun. One that is `prestarted`
-    starts the stage's container and then waits for `go`.
+    `printed` are the last lines of its output so far; `steps` is what it came to. One that is `prestarted` starts the
+    stage's container and then waits for `go`.
     """
 
     def __init__(self, task: Task, *, prestarted: bool = False) -> None:
-        self.name, self.since, self.runs = task.name, datetime.now(UTC), False
+        self.name, self.since = task.name, datetime.now(UTC)
+        self.steps: list[Step] = []
+        self._seen = 0  # of them
         self._result: Outcome | None = None
         self.printed: deque[str] = deque(maxlen=KEPT_LINES)
         self._begun, self._state, self._shown_at = b"", b"", 0.0
@@ -83,6 +95,17 @@ class Worker:
             self.told.send(GO)
 
     @property
+    def runs(self) -> bool:
+        """Return whether the stage's command was begun."""
+        return any(step.name == START for step in self.steps)
+
+    def new_steps(self) -> list[Step]:
+        """Return the steps that have come since the last call."""
+        new = self.steps[self._seen :]
+        self._seen += len(new)
+        return new
+
+    @property
     def is_alive(self) -> bool:
         return self._process.is_alive()
 
@@ -94,7 +117,7 @@ class Worker:
                 if isinstance(said, Outcome):
                     self._result = said
                 else:
-                    self.runs = True
+                    self.steps.append(said)
         except (EOFError, OSError):
             return
 
@@ -208,7 +231,7 @@ def _work(task: Task, write: int, told: Connection, prestarted: bool) -> None:
         with _container(task) if prestarted else nullcontext() as container:
             if prestarted:
                 told.recv()
-            result = reproduce(task, container, begins=lambda: told.send(BEGINS))
+            result = reproduce(task, container, step=lambda name: told.send(Step(name, time.time())))
         told.send(Outcome(result, []))
     except UserError as error:
         told.send(Outcome(FAILED, f"error: {error}".splitlines()))
@@ -231,11 +254,12 @@ def _forget_secrets(stage: Stage | None) -> None:
         os.environ.pop(name, None)
 
 
-def _run(task: Task, by_dvc: Callable[[Sequence[str]], None]) -> None:
+def _run(task: Task, by_dvc: Callable[[Sequence[str]], None], step: Callable[[str], None]) -> None:
     """Run the commands of dvc.yaml; the one that takes the outputs over, in this process: Python runs already."""
     *commands, last = dvc_adapter.command_of(task.dvc)
     if task.stage and last == task.stage.commands()[-1]:
         by_dvc(commands)
+        step(BORDER)
         _take_over(task)
     else:
         by_dvc([*commands, last])
@@ -250,29 +274,32 @@ def _container(task: Task) -> prestart.Started:
     return prestart.started(task.project, task.stage, **dvc_adapter.process_options(task.dvc))
 
 
-def reproduce(task: Task, container: prestart.Container | None, *, begins: Callable[[], None]) -> str:
+def reproduce(task: Task, container: prestart.Container | None, *, step: Callable[[str], None]) -> str:
     """Reproduce the stage; return RAN, RESTORED or UNCHANGED.
 
-    `begins` is called when its commands run. A prestarted container, if it can be used, takes the place of the
-    `docker run` among them.
+    `step` is told what the stage comes to. A prestarted container, if it can be used, takes the place of the
+    `docker run` among its commands.
     """
     ran = False
 
     def run_commands(by_dvc: Callable[[Sequence[str]], None]) -> None:
         nonlocal ran
         ran = True
+        step(IMAGE)
         task.prepare()
         _forget_secrets(task.stage)
-        begins()
+        step(START)
         code = container.run() if container else None
         if code is None:
             if container:
                 container.give_up()
-            _run(task, by_dvc)
+            _run(task, by_dvc, step)
         elif code:
             raise dvc_adapter.failed(task.dvc, code)
         else:
+            step(BORDER)
             _take_over(task)
+        step(CACHE)
 
     try:
         changed = dvc_adapter.reproduce(task.dvc, run_commands, fetch=_fetch, kept=lambda: keep_dvc_lock(task.project))

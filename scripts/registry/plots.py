@@ -8,6 +8,7 @@ import io
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -77,6 +78,47 @@ def draw(entries: Iterable[Any], tables: Mapping[str, Table], form: str = "png")
         except UNDRAWN as error:
             why = f"{type(error).__name__}: {printable(error)[:200]}"
             print(f"not drawn: {printable(plot.name)} ({why})", flush=True)
+
+
+class Chart(NamedTuple):
+    """What a plot shows, for who draws it without matplotlib: curves, or else bars or the rows of a matrix, by name."""
+
+    name: str
+    title: str
+    x: str
+    y: str
+    curves: Sequence[tuple[str, Sequence[float], Sequence[float]]] = ()  # label, x and y
+    points: bool = False  # whether the curves are points, without lines
+    bars: Sequence[tuple[str, float]] = ()
+    matrix: Sequence[tuple[str, Sequence[float]]] = ()
+
+
+def charts(entries: Iterable[Any], tables: Mapping[str, Table]) -> Iterator[Chart]:
+    """Yield what each entry of dvc.yaml's `plots` shows of `tables`, but what `draw` says that it cannot draw."""
+    for plot in _plots(entries, tables):
+        with suppress(CannotDraw):
+            if series := _series(plot, tables):
+                yield _chart(plot, series)
+
+
+def _chart(plot: Plot, series: Sequence[Series]) -> Chart:
+    names = {one.y_name for one in series}
+    y = names.pop() if len(names) == 1 else ""
+    title = printable(plot.look.get("title") or plot.name)
+    chart = Chart(
+        plot.name, title, str(plot.look.get("x_label") or series[0].x_name), str(plot.look.get("y_label") or y)
+    )
+    if plot.template in ("bar_horizontal", "bar_horizontal_sorted"):
+        bars = _lengths(series[0])
+        return chart._replace(bars=(bars if plot.template == "bar_horizontal" else _sorted_bars(bars))[:MOST_BARS])
+    if plot.template in ("confusion", "confusion_normalized"):
+        classes, matrix = _matrix(series[0], normalized=plot.template == "confusion_normalized")
+        return chart._replace(matrix=list(zip(classes, matrix, strict=True)))
+    if plot.template not in DRAWINGS:
+        raise CannotDraw(f"has the template {plot.template}")
+    columns = [one.x or [str(row) for row in range(len(one.table.rows))] for one in series]
+    curves = _curves_at(series, [_numbers(column, "x") for column in columns])
+    return chart._replace(curves=[(label or "", xs, ys) for label, xs, ys in curves], points=plot.template == "scatter")
 
 
 def warm_up() -> None:
@@ -208,8 +250,14 @@ def _mean_around(values: Sequence[float]) -> list[float]:
 
 
 def _curves(axes: "Axes", series: Sequence[Series]) -> Iterator[tuple[str | None, list[float], list[float]]]:
+    for label, xs, ys in _curves_at(series, _places(axes, series)):
+        yield _text(label) or None, xs, ys
+
+
+def _curves_at(
+    series: Sequence[Series], places: Sequence[Sequence[float]]
+) -> Iterator[tuple[str, list[float], list[float]]]:
     """Yield label, x and y of each curve: a series, or of a single one each group of its rows."""
-    places = _places(axes, series)
     for one, xs in zip(series, places, strict=True):
         ys = _numbers(one.y, one.y_name)
         groups = _groups(one) or [""] * len(ys)
@@ -217,7 +265,7 @@ def _curves(axes: "Axes", series: Sequence[Series]) -> Iterator[tuple[str | None
             rows = [row for row, of_row in enumerate(groups) if of_row == group]
             rows = rows[:: max(1, len(rows) // MOST_POINTS)]
             label = " ".join(filter(None, [_label(one, series), group]))
-            yield _text(label) or None, [xs[row] for row in rows], [ys[row] for row in rows]
+            yield label, [xs[row] for row in rows], [ys[row] for row in rows]
 
 
 def _places(axes: "Axes", series: Sequence[Series]) -> list[list[float]]:
@@ -279,7 +327,11 @@ def _bars(axes: "Axes", series: Sequence[Series], plot: Plot) -> None:
 
 
 def _bars_sorted(axes: "Axes", series: Sequence[Series], plot: Plot) -> None:
-    _draw_bars(axes, series[0], sorted(_lengths(series[0]), key=lambda bar: (math.isnan(bar[1]), -bar[1])))
+    _draw_bars(axes, series[0], _sorted_bars(_lengths(series[0])))
+
+
+def _sorted_bars(bars: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+    return sorted(bars, key=lambda bar: (math.isnan(bar[1]), -bar[1]))
 
 
 def _lengths(one: Series) -> list[tuple[str, float]]:
@@ -313,14 +365,7 @@ def _confusion_normalized(axes: "Axes", series: Sequence[Series], plot: Plot) ->
 
 
 def _draw_matrix(axes: "Axes", one: Series, *, normalized: bool) -> None:
-    """Draw how often a row's class (`x`, the truth) was taken for a column's (`y`); normalized: shares of a row."""
-    pairs = Counter(zip(_x(one), one.y, strict=True))
-    classes = _sorted({name for pair in pairs for name in pair})
-    if not 0 < len(classes) <= MOST_CLASSES:
-        raise CannotDraw(f"has {len(classes)} classes; expected 1 to {MOST_CLASSES}")
-    matrix = [[float(pairs[truth, taken]) for taken in classes] for truth in classes]
-    if normalized:
-        matrix = [[value / (sum(row) or 1) for value in row] for row in matrix]
+    classes, matrix = _matrix(one, normalized=normalized)
     axes.imshow(matrix, cmap="Blues", vmin=0)
     places, names = range(len(classes)), [_text(name) for name in classes]
     slanted = {"rotation": 45, "ha": "right"} if len(classes) * max(map(len, names)) > 50 else {}
@@ -329,6 +374,18 @@ def _draw_matrix(axes: "Axes", one: Series, *, normalized: bool) -> None:
     axes.set(xlabel=_text(one.y_name), ylabel=_text(one.x_name))
     if len(classes) <= CLASSES_WITH_NUMBERS:
         _write_numbers(axes, matrix, ".2f" if normalized else ".0f")
+
+
+def _matrix(one: Series, *, normalized: bool) -> tuple[list[str], list[list[float]]]:
+    """Return how often a row's class (`x`, the truth) was taken for a column's (`y`); normalized: shares of a row."""
+    pairs = Counter(zip(_x(one), one.y, strict=True))
+    classes = _sorted({name for pair in pairs for name in pair})
+    if not 0 < len(classes) <= MOST_CLASSES:
+        raise CannotDraw(f"has {len(classes)} classes; expected 1 to {MOST_CLASSES}")
+    matrix = [[float(pairs[truth, taken]) for taken in classes] for truth in classes]
+    if normalized:
+        matrix = [[value / (sum(row) or 1) for value in row] for row in matrix]
+    return classes, matrix
 
 
 def _write_numbers(axes: "Axes", matrix: Sequence[Sequence[float]], look: str) -> None:

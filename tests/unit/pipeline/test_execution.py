@@ -127,7 +127,7 @@ class Listener:
     """Note down what happens; write the file `begun` when the run begins."""
 
     def __init__(self):
-        self.heard = []
+        self.heard, self.facts = [], []
 
     def begin(self):
         Path("begun").touch()
@@ -138,6 +138,9 @@ class Listener:
 
     def ended(self, stage):
         self.heard.append(stage)
+
+    def fact(self, kind, **values):
+        self.facts.append({"kind": kind} | values)
 
 
 def test_a_listener_hears_of_the_run_as_it_goes_on(stages, run, capfd):
@@ -152,6 +155,41 @@ def test_a_listener_hears_of_the_run_as_it_goes_on(stages, run, capfd):
     again = Listener()
     run(listener=again)
     assert again.heard == ["begin", "a", "b"]
+
+
+def test_a_listener_hears_the_facts_of_a_run(stages, run):
+    """It is told the plan, each stage's begin and steps with their times, in order, and how it ended."""
+    stages(a="true", b_a="echo said; exit 3", c_b="true")
+    began, listener = time.time(), Listener()
+    with pytest.raises(UserError):
+        run(listener=listener)
+    plan, images, *facts = listener.facts
+    assert images == {"kind": "images"}
+    assert plan["needs"] == {"a": [], "b": ["a"], "c": ["b"]} and (plan["up_to_date"], plan["jobs"]) == ([], 4)
+    told = [(fact["kind"], fact["stage"], fact.get("step") or fact.get("result")) for fact in facts]
+    steps = [("step", "a", step) for step in ("image", "start", "cache")]
+    assert told[:5] == [("begins", "a", None), *steps, ("ends", "a", "ran")]
+    assert told[5:] == [
+        ("begins", "b", None),
+        *(("step", "b", step) for step in ("image", "start")),
+        ("ends", "b", "failed"),
+    ]
+    times = [fact["at"] for fact in facts if fact["kind"] == "step"]
+    assert began <= times[0] and times == sorted(times) and times[-1] <= time.time()
+    assert "exit code 3" in facts[-1]["sentence"] and "said" in facts[-1]["printed"]
+
+
+def test_a_listener_hears_what_was_restored(stages, run):
+    """A stage that is restored comes to no step of one that runs."""
+    stages(a="true", b_a="true")
+    run()
+    Path("b.out").unlink()
+    listener = Listener()
+    run(listener=listener)
+    assert listener.facts[0]["up_to_date"] == ["a"]
+    assert listener.facts[2:] == [
+        {"kind": "begins", "stage": "b"}, {"kind": "ends", "stage": "b", "result": "restored"}
+    ]  # fmt: skip
 
 
 def test_a_listener_hears_nothing_of_a_run_with_nothing_to_do(stages, run):

@@ -250,3 +250,21 @@ def test_warming_up(capsys):
     """Warming up draws for nobody."""
     plots.warm_up()
     assert capsys.readouterr().out == ""
+
+
+def test_what_a_chart_shows():
+    """Who draws without matplotlib is given the same curves, bars and matrix, and nothing of what cannot be drawn."""
+    table = Table(["class", "x", "y"], [["a", "0", "1"], ["a", "1", "2"], ["b", "0", "3"]])
+    entries = [
+        {"t.csv": {"x": "x", "y": "y", "title": "lines"}},
+        {"t.csv": {"x": "y", "y": "class", "template": "bar_horizontal_sorted"}},
+        {"t.csv": {"x": "class", "y": "class", "template": "confusion"}},
+        {"t.csv": {"x": "class", "y": "y"}},
+        {"t.csv": {"template": "mine"}},
+        "other.csv",
+    ]
+    lines, bars, matrix = plots.charts(entries, {"t.csv": table})
+    assert (lines.title, lines.x, lines.y) == ("lines", "x", "y")
+    assert list(lines.curves) == [("a", [0, 1], [1, 2]), ("b", [0], [3])]
+    assert list(bars.bars) == [("b", 3), ("a", 2), ("a", 1)]
+    assert list(matrix.matrix) == [("a", [2, 0]), ("b", [0, 1])]
