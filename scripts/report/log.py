@@ -1,0 +1,65 @@
+"""How `make log` says what runs were: lines of at most 80 columns."""
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from scripts.report.page import change, counted, cut, number, seconds
+
+WIDTH = 80
+type Run = Mapping[str, Any]
+
+
+def entry(run: Run) -> str:
+    """Return the lines of a run, in the manner of `git log`."""
+    lines = [f"run {run['id']}  ({run['outcome']}, {seconds(run['seconds'])})"]
+    commit = run["lineage"].get("commit")
+    if commit:
+        lines.append(f"Commit: {commit[:12]}{' and changes' if run['lineage'].get('changed') else ''}")
+    lines.append("")
+    lines += _wrapped(f"{run['command']}: {counted(run['stages']) or 'no stage was looked at'}")
+    if run["error"]:
+        lines += _wrapped(run["error"])
+    for stage in run["stages"]:
+        for why in stage["why"] if stage["result"] == "ran" else []:
+            lines += _wrapped(f"{stage['name']}: {why}")
+    for model in run["models"]:
+        score = "" if model["score"] is None else f", {model['metric']} {number(model['score'])}"
+        lines += _wrapped(f"{model['model']} version {model['version']}: {model['stage']}{score}: {model['reason']}")
+    return "\n".join(lines)
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent="    ", subsequent_indent="      ", break_on_hyphens=False)
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    found: dict[str, Any] = {"outcome": run["outcome"], "seconds": run["seconds"]}
+    found |= {"commit": run["lineage"].get("commit", "unknown")[:12]}
+    found |= {f"stage {stage['name']}": stage["result"] for stage in run["stages"]}
+    found |= {f"image {stage['name']}": stage["image"] for stage in run["stages"]}
+    found |= {f"param {param['name']}": param["value"] for param in run["params"]}
+    found |= {f"metric {metric['name']}": metric["value"] for metric in run["metrics"]}
+    found |= {f"model {model['model']}": f"{model['version']}, {model['stage']}" for model in run["models"]}
+    return found
+
+
+def differences(a: Run, b: Run) -> dict[str, Any]:
+    """Return what differs between two runs, by name."""
+    ours, theirs = _facts(a), _facts(b)
+    names = [name for name in dict.fromkeys([*ours, *theirs]) if ours.get(name) != theirs.get(name)]
+    return {"a": a["id"], "b": b["id"], "differs": {name: [ours.get(name), theirs.get(name)] for name in names}}
+
+
+def side_by_side(a: Run, b: Run) -> str:
+    """Return a line for each thing that differs between two runs."""
+    rows = [("", a["id"], b["id"], "change"), *_rows(differences(a, b)["differs"])]
+    if len(rows) == 1:
+        return f"{a['id']} and {b['id']} do not differ"
+    return "\n".join(f"{name:<28}  {old:>19}  {new:>19}  {by:>8}".rstrip() for name, old, new, by in rows)
+
+
+def _rows(found: Mapping[str, list[Any]]) -> Iterator[tuple[str, str, str, str]]:
+    for name, (old, new) in found.items():
+        shown = [cut(value if isinstance(value, str) else number(value), 19) for value in (old, new)]
+        yield cut(name, 28), *shown, change(new, old)[:8]

@@ -1,0 +1,4 @@
+"""See scripts/verbs."""
+
+ONE_AT_A_TIME: set[str] = set()
+NO_SECRETS = {"report", "log"}

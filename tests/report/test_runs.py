@@ -1,0 +1,68 @@
+"""Reports of runs on the real engine."""
+
+import json
+import re
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.conftest import Clone, last_line, wait_until
+from tests.report.schema import faults
+
+pytestmark = [pytest.mark.docker, pytest.mark.deep]
+
+
+@pytest.fixture(scope="module")
+def clone(clone_at) -> Clone:
+    return clone_at("reports")
+
+
+def run_json(clone: Clone) -> dict[str, Any]:
+    found = json.loads(clone.make("report", "JSON=1").stdout)
+    assert list(faults(found)) == []
+    return found
+
+
+def test_a_run_a_failure_and_a_kill(clone: Clone) -> None:
+    """A run has a report whose parts are the stage's time; so has one that fails; one that is killed shows what it had
+    noted; a run with nothing to do leaves none; and a room that fails fails no run."""
+    first = clone.make("run")
+    page = clone.path / re.search(r"^report +(\S+)$", first.stdout, re.M)[1]
+    assert page.as_uri() == last_line(clone.make("report")) and len(page.read_bytes()) < 300_000
+    run = run_json(clone)
+    assert run["outcome"] == "well" and {stage["result"] for stage in run["stages"]} == {"ran"}
+    for stage in run["stages"]:
+        took = float(re.search(rf"^{stage['name']} +ran \(([\d.]+) s\)$", first.stdout, re.M)[1])
+        parts = stage["parts"]
+        assert sum(parts.values()) - parts["waiting"] == pytest.approx(took, rel=0.02, abs=0.1)
+        assert stage["spans"][-1]["to"] - stage["spans"][0]["from"] == pytest.approx(sum(parts.values()), abs=0.01)
+        assert parts["run"] > 0 and stage["why"] == ["it is new"]
+    assert max(stage["memory"]["peak"] or 0 for stage in run["stages"]) > 1_000_000
+    (model,) = run["models"]
+    assert model["stage"] == "Production" and model["evidence"]["score"] == model["score"] and model["run"]
+
+    clone.make("run")
+    assert run_json(clone)["id"] == run["id"]
+
+    clone.edit("params.yaml", "seed: 58", "seed: 59")
+    failed = clone.make("run", check=False, TRAIN_TIMEOUT="0.01")
+    run = run_json(clone)
+    assert failed.returncode and run["outcome"] == "failed" and run["error"] in last_line(failed)
+    assert run["stages"][2]["result"] == "failed" and run["stages"][3]["result"] == "not run"
+
+    environ = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": clone.path}
+    with subprocess.Popen(["make", "run"], **environ) as going:
+        runs = clone.path / ".local" / "runs"
+        wait_until(
+            lambda: any("container starts" in path.read_text() for path in runs.glob("*/events.jsonl")), "a start"
+        )
+        (runner,) = clone.docker("container", "ls", "--quiet", "--filter", "label=pipeline.verb=run")
+        subprocess.run(["docker", "kill", runner], check=True, capture_output=True)
+        going.wait()
+    assert run_json(clone)["outcome"] == "killed"
+    assert re.findall(r"^run \S+ +\((\w+),", clone.make("log").stdout, re.M) == ["killed", "failed", "well"]
+
+    (clone.path / "scripts" / "report" / "page.py").write_text("raise RuntimeError('no page')\n")
+    done = clone.make("run")
+    assert done.stdout.count("note: scripts/report/ follows this run no longer (RuntimeError: no page)") == 1
