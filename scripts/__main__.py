@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> int:
         return call(verb, rest)
     except UserError as error:
         last_words(f"error: {error}")
-        return 1
+        return error.code
     except signals.Stopped as stopped:
         hint = f"; nothing is lost: 'make {verb}' continues" if is_one_at_a_time(verb) else ""
         last_words(f"interrupted by {stopped.name}{hint}")

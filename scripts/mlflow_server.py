@@ -14,7 +14,7 @@ from scripts import bounded, mlflow_database, settings
 from scripts.pipeline.console import harmless, tell
 from scripts.pipeline.containers import docker, of_this_clone
 from scripts.pipeline.failures import TRANSIENT
-from scripts.project import PROJECT, Project, UserError
+from scripts.project import PROJECT, Project, Unavailable, UserError
 
 SERVICE = "mlflow"
 PATIENCE = 900  # seconds; ten times the slowest start ever seen, on two cores with twenty other busy processes
@@ -78,8 +78,8 @@ def _up() -> None:
 def wait(project: Project = PROJECT) -> None:
     """Return when the local server answers; say now and then that it is waited for.
 
-    One that an older MLflow's database keeps from starting is started again once that is upgraded. Raise UserError with
-    its last words as soon as its container has ended, or if it does not answer within PATIENCE.
+    One that an older MLflow's database keeps from starting is started again once that is upgraded. Raise Unavailable
+    with its last words as soon as its container has ended, or if it does not answer within PATIENCE.
     """
     began, upgraded = time.monotonic(), False
     look, note, question = LOOKS, FIRST_NOTE, _Question()
@@ -118,9 +118,9 @@ class _Question(threading.Thread):
         self.answered = answers(timeout=10)
 
 
-def _given_up(why: str) -> UserError:
+def _given_up(why: str) -> Unavailable:
     said = _last_words()[-500:] or "it printed nothing"
-    return UserError(
+    return Unavailable(
         f"the local MLflow server {why}: {said}; expected it on this clone's network: 'make down ui' starts it again"
     )
 

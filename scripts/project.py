@@ -12,7 +12,18 @@ import yaml
 
 
 class UserError(Exception):
-    """A mistake that its reader can mend: the text is one sentence of what, found, expected, what to do next."""
+    """A mistake that its reader can mend: the text is one sentence of what, found, expected, what to do next.
+
+    `code` is what the runner exits with.
+    """
+
+    code = 1
+
+
+class Unavailable(UserError):
+    """The engine, a server, a remote or the network failed: the same call may work later."""
+
+    code = 75  # EX_TEMPFAIL of sysexits.h
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from scripts import places
 from scripts.faults import reason
 from scripts.pipeline import dvc_adapter
 from scripts.pipeline.dvc_adapter import HashFileDB, Repo
-from scripts.project import PROJECT, UserError
+from scripts.project import PROJECT, Unavailable, UserError
 from scripts.remote import OURS
 
 FAULTS = (*dvc_adapter.FAULTS, BotoCoreError, ResponseParserError)
@@ -47,7 +47,7 @@ class _StopAtTheFirst(logging.Handler):
 def repository(did: str, verb: str) -> Iterator[Repo]:
     """Open the clone's DVC repository, whose remote answers.
 
-    Raise UserError, which says that the data is not `did`, for whatever goes wrong until the end of the block.
+    Raise Unavailable, which says that the data is not `did`, for whatever goes wrong until the end of the block.
     """
     dvc_adapter.handle_logs(_StopAtTheFirst(logging.WARNING))
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # connections that a failure left open
@@ -56,7 +56,7 @@ def repository(did: str, verb: str) -> Iterator[Repo]:
             contact(dvc_adapter.remote_of(repo))
             yield repo
     except (_Stopped, *FAULTS) as error:
-        raise UserError(
+        raise Unavailable(
             f"the data is not {did}: DVC's remote {_where()} did not do what was asked ({reason(first_cause(error))}); "
             f"'make {verb}' does the rest once that works"
         ) from None

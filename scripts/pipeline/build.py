@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import subprocess
 import tempfile
 import time
@@ -11,12 +12,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from scripts.pipeline.containers import docker
+from scripts.pipeline.failures import TRANSIENT
 from scripts.pipeline.images import BASE, Image
 from scripts.pipeline.stage import PROXIES
-from scripts.project import PROJECT, Project, UserError
+from scripts.project import PROJECT, Project, Unavailable, UserError
 
 NO_HASH = "In `--require-hashes` mode, all requirements must have a hash"
 """What uv says of a line of requirements.txt without one."""
+AWAY = re.compile(
+    rf"{TRANSIENT.pattern}|Temporary failure (in name resolution|resolving)|Name or service not known|Could not resolve"
+    "|Connection refused|Connection timed out|Could not connect|i/o timeout|operation timed out|error sending request"
+    r"|Network is unreachable|\b(429 Too Many|50[234] (Bad|Service|Gateway))",
+    re.IGNORECASE,
+)
+"""What apt, uv and Docker say if the network or a server of packages is away."""
 
 
 def on_this_machine() -> dict[str, str]:
@@ -42,7 +51,8 @@ def ensure(wanted: Mapping[str, Image], project: Project = PROJECT) -> list[str]
 
 
 def build(image: Image, base: Image | None, project: Project = PROJECT) -> None:
-    """Build `image` from its sources alone. Raise UserError with the end of Docker's output if that fails."""
+    """Build `image` from its sources alone. Raise UserError with the end of Docker's output if that fails, Unavailable
+    if the engine, the network or an index of packages seems to be away."""
     command = _command(image, base)
     log = project.logs / f"build-{image.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +66,7 @@ def build(image: Image, base: Image | None, project: Project = PROJECT) -> None:
         if NO_HASH in tail:
             asked = f"stages/{image.name}/requirements.in"
             mend = f"a package has no hash; expected one for each: name it in {asked}, and 'make lock'"
-        raise UserError(
+        raise (Unavailable if AWAY.search(tail) else UserError)(
             f"the image {image.tag} could not be built; its log ends in:\n{tail}\n"
             f"error: the image of {image.name} could not be built: {mend} "
             f"(whole log: {log.relative_to(project.root)})"

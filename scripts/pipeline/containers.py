@@ -5,17 +5,17 @@ import subprocess
 import time
 from collections.abc import Sequence
 
-from scripts.project import UserError
+from scripts.project import Unavailable
 
 GRACE = 10  # seconds that a stage has to end by itself, as Docker's own default
 TRIES, PAUSE = 3, 1  # to remove a container, and seconds in between
 
 
 def docker(*arguments: str) -> str:
-    """Return what `docker ARGUMENTS` prints. Raise UserError with Docker's own words if it fails."""
+    """Return what `docker ARGUMENTS` prints. Raise Unavailable with Docker's own words if it fails."""
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True)
     if done.returncode:
-        raise UserError(f"'docker {arguments[0]}' failed: {' '.join(done.stderr.split())[-500:]}")
+        raise Unavailable(f"'docker {arguments[0]}' failed: {' '.join(done.stderr.split())[-500:]}")
     return done.stdout.strip()
 
 

@@ -49,6 +49,8 @@ RUN_CACHE = "runs"
 """The folder of DVC's cache that holds the run-cache: runs/<key's first two>/<key>/<value>, a YAML file each."""
 ENTRY = re.compile(rf"{RUN_CACHE}/([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})/([0-9a-f]{{64}})")
 ENTRY_BYTES = 1_000_000
+LEGACY = "md5-dos2unix"
+"""What DVC calls the part of a remote that holds the run-cache."""
 PARSING = {"bool": "boolean_optional"}
 """How a command is filled in, as .dvc/config has it."""
 
@@ -111,6 +113,16 @@ class Plan(NamedTuple):
 
     stages: Mapping[str, Stage]
     needs: Mapping[str, Sequence[str]]
+
+    def named(self, targets: Sequence[str]) -> list[str]:
+        """Return the stages that `targets` name, each a stage or a block."""
+        return [name for name in self.stages if {name, block(name)} & set(targets)]
+
+    def only(self, targets: Sequence[str]) -> "Plan":
+        """Return the part that `targets` name, which waits for nothing else."""
+        names = self.named(targets)
+        needs = {name: [need for need in self.needs[name] if need in names] for name in names}
+        return Plan({name: self.stages[name] for name in names}, needs)
 
 
 def plan(repo: Repo, targets: Sequence[str]) -> Plan:
@@ -453,10 +465,12 @@ def _restore(by_dvc: Callable[..., None], fetch: Fetch, stage: Stage, **options:
     try:
         by_dvc(stage, **options)
     except RunCacheNotFoundError:
-        recorded = _recorded(stage, result)
-        if not recorded or not fetch(recorded) or not recorded.outs_cached():
-            raise
-        recorded.checkout()
+        # What dvc.lock names may never have been pushed, and the run-cache may know a later run.
+        for known in [result, None] if result else [None]:
+            recorded = _recorded(stage, known)
+            if recorded and fetch(recorded) and recorded.outs_cached():
+                return recorded.checkout()
+        raise
 
 
 def _result_in_lock(stage: Stage) -> Mapping[str, Any] | None:
@@ -473,6 +487,176 @@ def _recorded(stage: Stage, in_lock: Mapping[str, Any] | None) -> Stage | None:
         return None
     result = in_lock or stage.repo.stage_cache._load(stage)
     return stage.repo.stage_cache._create_stage(result, wdir=stage.wdir) if result else None
+
+
+class Ambiguous(Exception):
+    """The run-cache has several results of the same command and inputs; `outputs` are the paths and hashes of two."""
+
+    def __init__(self, stage: str, outputs: Sequence[tuple[str, str, str]]) -> None:
+        super().__init__(stage)
+        self.stage, self.outputs = stage, outputs
+
+
+class Results:
+    """The results of stages as the default remote has them, found one after the other, without their data.
+
+    A result is that of dvc.lock, if the remote has its data, or of the remote's run-cache. What a stage whose result is
+    known has written counts as written; only what cannot be hashed otherwise, as a folder that several stages write
+    to, is fetched. Raise what the remote raises, one of FAULTS among it.
+    """
+
+    def __init__(self, repo: Repo, planned: Plan) -> None:
+        self._repo, self._planned = repo, planned
+        self._made: dict[str, tuple[str, DvcOutput]] = {}  # the stage and its output, by path
+
+    def find(self, name: str) -> bool:
+        """Look for the result of a stage, after those of all that it needs; return whether there is one.
+
+        Raise Ambiguous if there are several, UserError if an input is missing that no stage writes.
+        """
+        stage = self._planned.stages[name]
+        with self._repo.lock:
+            for dep in stage.deps:
+                self._foresee(name, dep)
+            result = self._result(stage)
+        if result:
+            self._made |= {out.fs_path: (name, out) for out in result.outs}
+        return bool(result)
+
+    def fetch(self, name: str) -> bool:
+        """Fetch what a stage has written into the cache; return whether the remote has it."""
+        return all(self._fetch(out) for maker, out in self._made.values() if maker == name)
+
+    def give_inputs(self, name: str) -> list[str]:
+        """Put into place what earlier stages wrote and this one reads; return those whose data the remote lacks."""
+        stage = self._planned.stages[name]
+        read = [
+            (maker, out)
+            for path, (maker, out) in self._made.items()
+            if maker != name and any(_overlap(dep.fs_path, path) for dep in stage.deps)
+        ]
+        return [maker for maker, out in read if not self._check_out(out)]
+
+    def _foresee(self, name: str, dep: DvcOutput) -> None:
+        """Let an input be what will have been written in its place."""
+        for path, (_, out) in self._made.items():
+            if dep.fs_path == path and out.hash_info:
+                return _will_be(dep, out.hash_info, out.meta, out.hash_name)
+        for path, (_, out) in self._made.items():
+            if _overlap(dep.fs_path, path):
+                self._check_out(out)
+        if not dep.exists:
+            raise UserError(
+                f"stage {name} reads {dep}, which neither git nor DVC's remote has; expected it in one of them: commit "
+                "it, or 'dvc add' and 'make push'"
+            )
+        return None
+
+    def _result(self, stage: Stage) -> Stage | None:
+        if not stage.cmd:  # the user's own data, which `dvc add` made one
+            return stage
+        for out in stage.outs:
+            out.persist = False  # as in `reproduce`
+        recorded = _recorded(stage, in_lock) if (in_lock := _result_in_lock(stage)) else None
+        if recorded and all(map(self._has, recorded.outs)):
+            return recorded
+        if not dvc.stage.cache._can_hash(stage):
+            return None
+        stage.save_deps()
+        key = dvc.stage.cache._get_stage_hash(stage)
+        entries = receive_entries(self._repo, key)
+        _check_single(stage.addressing, entries)
+        return _recorded(stage, entries[0].data) if entries else None
+
+    def _has(self, out: DvcOutput) -> bool:
+        return not out.changed_cache() or remote_of(self._repo).exists(out.hash_info.value)
+
+    def _fetch(self, out: DvcOutput) -> bool:
+        if not self._has(out):
+            return False
+        if out.changed_cache():
+            for hashes in out.get_used_objs().values():
+                self._repo.cloud.pull(hashes)
+        return not out.changed_cache()
+
+    def _check_out(self, out: DvcOutput) -> bool:
+        if not self._fetch(out):
+            return False
+        out.checkout(force=True)
+        return True
+
+
+class Entry(NamedTuple):
+    """An entry of the run-cache: its name, a digest, and what it says."""
+
+    value: str
+    data: Mapping[str, Any]
+
+
+def receive_entries(repo: Repo, key: str) -> list[Entry]:
+    """Fetch what the remote's run-cache has under `key`, and nothing else of it; return all that is valid of it."""
+    remote = repo.cloud.get_remote_odb(hash_name=LEGACY)
+    forget_listings(remote)
+    folder = _folder_of_runs(remote, key)
+    sources = sorted(remote.fs.find(folder)) if remote.fs.exists(folder) else []
+    values = [entry[1] for source in sources if (entry := _received(remote, repo.cache.legacy, source))]
+    return [Entry(value, data) for value in values if (data := repo.stage_cache._load_cache(key, value))]
+
+
+def push_result(repo: Repo, name: str) -> bool:
+    """Send what a stage has written and then, if all of it has arrived, its entry of the run-cache; return False if
+    there is no entry: DVC keeps none of a stage without inputs and parameters.
+
+    Raise Ambiguous if the remote has another result of the same command and inputs, OSError if something is not there
+    after it was sent.
+    """
+    stage = plan(repo, [name]).stages[name]
+    for out in stage.outs:
+        out.persist = False
+    if not dvc.stage.cache._can_hash(stage):
+        return False
+    result = to_single_stage_lockfile(stage)
+    key, value = dvc.stage.cache._get_stage_hash(stage), dvc.stage.cache._get_cache_hash(dict(result))
+    mine = Entry(value, result)
+    _check_single(name, [mine, *receive_entries(repo, key)])
+    for hashes in stage.get_used_objs().values():
+        repo.cloud.push(hashes)
+    cache, remote = cache_of(repo), remote_of(repo)
+    forget_listings(remote)
+    for out in stage.outs:
+        oid = out.hash_info.value
+        if size_of(cache, oid) != size_of(remote, oid):
+            raise OSError("it took the data and does not have it: is its address that of an S3 server?")
+    there = repo.cloud.get_remote_odb(hash_name=LEGACY)
+    if value not in [entry.value for entry in receive_entries(repo, key)]:
+        target = there.fs.join(_folder_of_runs(there, key), value)
+        copy(repo.cache.legacy.fs, str(_entry(repo, key, value)), there.fs, target)
+    _check_single(name, [mine, *receive_entries(repo, key)])  # another one may have been sent at the same moment
+    return True
+
+
+def put(repo: Repo, file: Path, name: str) -> None:
+    """Send a file to the default remote, by a `name` beside DVC's own folders."""
+    remote = repo.cloud.get_remote_odb(hash_name=LEGACY)
+    copy(repo.cache.legacy.fs, str(file), remote.fs, remote.fs.join(remote.path, name))
+
+
+def _check_single(name: str, entries: Sequence[Entry]) -> None:
+    """Raise Ambiguous if the entries of one key are several."""
+    for entry in entries[1:]:
+        if entry.value != entries[0].value:
+            both = (entries[0].data["outs"], entry.data["outs"])
+            hashes = [{out["path"]: out.get("md5", "none") for out in outs} for outs in both]
+            differing = [(path, digest, hashes[1].get(path, "none")) for path, digest in hashes[0].items()]
+            raise Ambiguous(name, [each for each in differing if each[1] != each[2]])
+
+
+def _folder_of_runs(odb: HashFileDB, key: str) -> str:
+    return odb.fs.join(odb.path, RUN_CACHE, key[:2], key)
+
+
+def _entry(repo: Repo, key: str, value: str) -> Path:
+    return Path(repo.cache.legacy.path, RUN_CACHE, key[:2], key, value)
 
 
 def lacking(stage: Stage) -> list[str]:
@@ -572,22 +756,26 @@ def _receive(remote: HashFileDB, cache: HashFileDB, force: bool = True) -> list[
     """
     if protocol(remote) in ("http", "https"):
         raise dvc.stage.cache.RunCacheNotSupported(remote.path)
-    runs, received = remote.fs.join(remote.path, RUN_CACHE), []
-    for source in remote.fs.find(runs) if remote.fs.exists(runs) else []:
-        name = source.removeprefix(remote.path).lstrip("/")
-        match, data = ENTRY.fullmatch(name), b""
-        if match:  # by another name a server may refuse to hand it out
-            with remote.fs.open(source, "rb") as file:
-                data = file.read(ENTRY_BYTES + 1)
-        if not match or not _is_entry(data, match[2], match[3]):
-            found = printable(name)[:200]
-            logging.getLogger("dvc").warning("%s on the remote is no entry of the run-cache: it is left there", found)
-            continue
-        folder = Path(cache.path, RUN_CACHE, match[1], match[2])
-        folder.mkdir(parents=True, exist_ok=True)
-        atomic_write(folder / match[3], data)
-        received.append((match[2], match[3]))
-    return received
+    runs = remote.fs.join(remote.path, RUN_CACHE)
+    sources = remote.fs.find(runs) if remote.fs.exists(runs) else []
+    return [entry for source in sources if (entry := _received(remote, cache, source))]
+
+
+def _received(remote: HashFileDB, cache: HashFileDB, source: str) -> tuple[str, str] | None:
+    """Fetch an entry of the run-cache; return its key and value, None if it is none, which is said."""
+    name = source.removeprefix(remote.path).lstrip("/")
+    match, data = ENTRY.fullmatch(name), b""
+    if match:  # by another name a server may refuse to hand it out
+        with remote.fs.open(source, "rb") as file:
+            data = file.read(ENTRY_BYTES + 1)
+    if not match or not _is_entry(data, match[2], match[3]):
+        found = printable(name)[:200]
+        logging.getLogger("dvc").warning("%s on the remote is no entry of the run-cache: it is left there", found)
+        return None
+    folder = Path(cache.path, RUN_CACHE, match[1], match[2])
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write(folder / match[3], data)
+    return match[2], match[3]
 
 
 def _is_entry(data: bytes, key: str, value: str) -> bool:

@@ -19,7 +19,7 @@ from scripts.pipeline.live_metrics import MARK, LiveMetric, parse
 from scripts.pipeline.scheduler import Schedule
 from scripts.pipeline.stage import Pipeline, block, prefix
 from scripts.pipeline.worker import FAILED, RAN, Task, Worker
-from scripts.project import Project, UserError, load_yaml
+from scripts.project import Project, Unavailable, UserError, load_yaml
 from scripts.recovery.dvc_files import keep_dvc_lock
 
 TRIES = 3  # of a stage that the engine could not start
@@ -52,10 +52,11 @@ class Listener(Protocol):
 
 
 class Failure(NamedTuple):
-    """Why a stage failed, in a sentence, and the lines that it had printed."""
+    """Why a stage failed, in a sentence, the lines that it had printed, and whether it may pass by itself."""
 
     sentence: str
     printed: Sequence[str]
+    passing: bool
 
 
 def reproduce(
@@ -66,17 +67,23 @@ def reproduce(
     *,
     listener: Listener | None = None,
     before_mlflow: Callable[[], None] | None = None,
+    alone: bool = False,
+    may_run: bool = True,
 ) -> list[str]:
     """Bring `targets` (none: all stages) and what they need up to date; return the names of the stages that ran.
 
+    With `alone`, what they need is left as it is; without `may_run`, a stage that would run fails instead.
+
     `wanted` are the images of the code as it is now: one that is missing is built if DVC says that its stage is to run.
     `before_mlflow` is called before each stage on MLflow's network.
-    Raise UserError if a stage fails: with the stage's own sentence if it gave one.
+    Raise UserError if a stage fails, with the stage's own sentence if it gave one; Unavailable if no stage is to blame.
     """
     jobs = _jobs()
     os.environ.update(pipeline.given(os.environ))
     with dvc_adapter.errors(), dvc_adapter.repository(project.root) as repo:
         planned = dvc_adapter.plan(repo, targets)
+        if alone:
+            planned = planned.only(targets)
         todo = dvc_adapter.changed(repo, planned)
         if not todo.stages:
             return []
@@ -87,7 +94,7 @@ def reproduce(
             listener.fact("plan", needs=needs, up_to_date=up_to_date, jobs=jobs)
         if up_to_date:
             print(f"{len(up_to_date)} of {len(planned.stages)} stages are up to date", flush=True)
-        prepare = _Preparation(project, repo, pipeline, todo, wanted, before_mlflow)
+        prepare = _Preparation(project, repo, pipeline, todo, wanted, before_mlflow, may_run=may_run)
         if listener:
             listener.fact("images")
         repo.state.close()  # each worker opens its own
@@ -139,8 +146,13 @@ class _Preparation:
         todo: dvc_adapter.Plan,
         wanted: Mapping[str, images.Image],
         before_mlflow: Callable[[], None] | None,
+        *,
+        may_run: bool,
     ) -> None:
         self._project, self._pipeline, self._before_mlflow = project, pipeline, before_mlflow
+        self._may_run, self._missing, self._used = may_run, {}, {}
+        if not may_run:
+            return
         here = build.on_this_machine()
         self._base = {images.BASE: wanted[images.BASE]}
         self._used = {name: wanted[block(name)] for name in todo.stages if block(name) in wanted}
@@ -157,6 +169,10 @@ class _Preparation:
         """Return what is to be called, in the stage's own process, before its command runs."""
 
         def prepare() -> None:
+            if not self._may_run:
+                raise UserError(
+                    f"stage {name} would have to run; expected its result in DVC's cache: 'make run' makes it"
+                )
             if name in self._missing:
                 build.ensure(self._base | {name: self._missing[name]}, self._project)
             stage = self._pipeline.stages.get(name)
@@ -196,7 +212,8 @@ class _Run:
             self.console.repeat(name, failure.printed)
         if left := self.plan.not_begun:
             self.console.note(f"not run: {', '.join(left)}")
-        raise UserError("\nerror: ".join(failure.sentence for failure in failed.values()))
+        kind = Unavailable if all(failure.passing for failure in failed.values()) else UserError
+        raise kind("\nerror: ".join(failure.sentence for failure in failed.values()))
 
     def hear_of(self, name: str) -> None:
         """Tell the listener that a stage is up to date."""
@@ -261,7 +278,7 @@ class _Run:
 
     def _end(self, worker: Worker) -> None:
         name = worker.name
-        result, why = worker.outcome()
+        result, why, passing = worker.outcome()
         self._tell_steps(worker)
         if result != FAILED:
             self.ran += [name] if result == RAN else []
@@ -273,7 +290,8 @@ class _Run:
         stop_stages(name)
         printed = [*worker.printed, *why]
         self.tries[name] -= 1
-        if self.tries[name] and failures.is_transient(printed):
+        transient = failures.is_transient(printed)
+        if self.tries[name] and transient:
             self.console.line(name, "the Docker engine failed to start it: trying again ...")
             self.tell("retry", stage=name)
             time.sleep(PAUSE)
@@ -282,11 +300,12 @@ class _Run:
         starved = failures.ran_out_of_memory(name, worker.since)
         ran = (datetime.now(UTC) - worker.since).total_seconds()
         project = self.tasks[name].project
-        self.failures[name] = Failure(failures.why(printed, name, project, starved=starved, ran=ran), worker.printed)
+        passing = passing or transient or failures.was_ended_from_outside(printed, name, starved=starved, ran=ran)
+        why_it_failed = failures.why(printed, name, project, starved=starved, ran=ran)
+        self.failures[name] = Failure(why_it_failed, worker.printed, passing)
         self.plan.end(name, well=False)
         self.console.ends(name, result)
-        sentence, printed = self.failures[name]
-        self.tell("ends", stage=name, result=result, sentence=sentence, printed=[*printed][-TOLD:])
+        self.tell("ends", stage=name, result=result, sentence=why_it_failed, printed=[*worker.printed][-TOLD:])
 
     def _stop(self) -> None:
         """End what still runs, if anything does: no container of a stage is left, and no process of DVC."""

@@ -49,6 +49,18 @@ def _code(printed: list[str]) -> str:
     return next((match[1] for line in reversed(printed) if (match := re.search(r"exited with (\d+)$", line))), "")
 
 
+def was_ended_from_outside(printed: list[str], stage: str, *, starved: bool, ran: float) -> bool:
+    """Return whether something else than the stage and its limits ended it: the same stage may end well."""
+    said = any(line.startswith("error: ") for line in printed)
+    return _code(printed) in ("137", "143") and not (said or starved or _ran_out_of_time(printed, stage, ran))
+
+
+def _ran_out_of_time(printed: list[str], stage: str, ran: float) -> bool:
+    limit = settings.seconds(os.environ.get(f"{prefix(stage)}_TIMEOUT", "0"))
+    code = _code(printed)
+    return code == "124" or bool(code == "137" and limit and ran > limit)  # 137: it did not end when it was told to
+
+
 def _exception(printed: list[str], stage: str) -> str:
     """Return the last exception that Python printed, and the last line of the stage's own files that led to it."""
     begin = next((at for at in reversed(range(len(printed))) if printed[at].startswith(TRACEBACK)), None)
@@ -99,8 +111,7 @@ def why(
         memory = f"{variable}_MEMORY"
         return f"stage {stage} was killed for more memory than {os.environ.get(memory)}: set {memory} in .env; {log}"
     timeout = f"{variable}_TIMEOUT"
-    limit = settings.seconds(os.environ.get(timeout, "0"))
-    if code == "124" or (code == "137" and limit and ran > limit):  # one that did not end when it was told to
+    if _ran_out_of_time(printed, stage, ran):
         return f"stage {stage} took longer than {os.environ.get(timeout)}: set {timeout} in .env; {log}"
     if code in SIGNALS:
         return f"stage {stage} ended by {SIGNALS[code]} (exit code {code}); {log}"

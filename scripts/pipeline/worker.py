@@ -19,7 +19,7 @@ from typing import NamedTuple
 from scripts import settings
 from scripts.pipeline import dvc_adapter, prestart, takeover
 from scripts.pipeline.stage import Stage
-from scripts.project import Project, UserError
+from scripts.project import Project, Unavailable, UserError
 from scripts.recovery import signals
 from scripts.recovery.dvc_files import keep_dvc_lock
 
@@ -36,10 +36,14 @@ PROGRESS = 2.0  # seconds between two states of a progress bar, which writes ove
 
 
 class Outcome(NamedTuple):
-    """RAN, RESTORED from DVC's cache, UNCHANGED, or FAILED; and what was said of it, as lines."""
+    """RAN, RESTORED from DVC's cache, UNCHANGED, or FAILED; and what was said of it, as lines.
+
+    `passing` is whether it failed for a reason that may pass by itself.
+    """
 
     result: str
     why: list[str]
+    passing: bool = False
 
 
 class Step(NamedTuple):
@@ -196,7 +200,8 @@ class Worker:
             return self._result
         code = self._process.exitcode or 0
         reason = f"was killed (signal {-code})" if code < 0 else f"ended with {code}"
-        return Outcome(FAILED, [f"error: dvc {reason}; expected it to end by itself: 'make run' continues"])
+        why = [f"error: dvc {reason}; expected it to end by itself: 'make run' continues"]
+        return Outcome(FAILED, why, passing=code < 0)
 
     def interrupt(self) -> None:
         """Let no other command begin: DVC waits for the one that runs."""
@@ -234,7 +239,7 @@ def _work(task: Task, write: int, told: Connection, prestarted: bool) -> None:
             result = reproduce(task, container, step=lambda name: told.send(Step(name, time.time())))
         told.send(Outcome(result, []))
     except UserError as error:
-        told.send(Outcome(FAILED, f"error: {error}".splitlines()))
+        told.send(Outcome(FAILED, f"error: {error}".splitlines(), isinstance(error, Unavailable)))
     except (dvc_adapter.DvcException, OSError) as error:
         told.send(Outcome(FAILED, f"ERROR: failed to reproduce '{task.name}': {error}".splitlines()))
     except KeyboardInterrupt:

@@ -18,7 +18,7 @@ from scripts.digests import sha256
 from scripts.faults import reason
 from scripts.pipeline import dvc_adapter, images
 from scripts.pipeline.stage import Model, Pipeline, block
-from scripts.project import Project, UserError
+from scripts.project import Project, Unavailable, UserError
 from scripts.registry import logged, provenance, reader, records, scoring
 from scripts.registry.gate import Unscorable
 from scripts.registry.records import Version
@@ -26,6 +26,10 @@ from scripts.registry.records import Version
 
 class NotPublished(UserError):
     """A model was made and is not in the registry."""
+
+
+class NotPublishedYet(NotPublished, Unavailable):
+    """A model was made and is not in the registry, since its server failed."""
 
 
 class Published(NamedTuple):
@@ -98,7 +102,7 @@ def digest(lock: bytes) -> str:
 def receipt(project: Project, pipeline: Pipeline, model: Model) -> Published | None:
     """Return the version of the model as it is on disk, if the registry is at rest and has all of it.
 
-    By plain REST calls, since MLflow takes seconds to import. Raise UserError if the server is away.
+    By plain REST calls, since MLflow takes seconds to import. Raise NotPublishedYet if the server is away.
     """
     try:
         version = _version_on_disk(project, pipeline, model)
@@ -106,7 +110,9 @@ def receipt(project: Project, pipeline: Pipeline, model: Model) -> Published | N
         raise not_published(model, str(error)) from None
     except (requests.RequestException, ValueError) as error:
         server = os.environ["MLFLOW_TRACKING_URI"]
-        raise not_published(model, f"the MLflow server {server} did not answer ({reason(error)})") from None
+        raise not_published(
+            model, f"the MLflow server {server} did not answer ({reason(error)})", NotPublishedYet
+        ) from None
     if version is None:
         return None
     number, decision, why = str(version.number), version.tags["decision"], version.tags.get("reason", "")
@@ -132,9 +138,9 @@ def score_of(project: Project, model: Model) -> float | None:
     return None if isinstance(measured, Unscorable) else measured.metrics.get(model.gate.metric)
 
 
-def not_published(model: Model, why: str) -> NotPublished:
+def not_published(model: Model, why: str, kind: type[NotPublished] = NotPublished) -> NotPublished:
     """Return the error that says that a model was made and is not in the registry."""
-    return NotPublished(
+    return kind(
         f"{model.name} is trained, but not published: {why}; 'make run' publishes it once that works, without training"
     )
 

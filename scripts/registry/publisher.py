@@ -29,7 +29,7 @@ from scripts.pipeline.containers import stop_stages
 from scripts.pipeline.images import Image
 from scripts.pipeline.live_metrics import LiveMetric
 from scripts.pipeline.stage import Model, Pipeline
-from scripts.project import ROOT, Project, UserError
+from scripts.project import ROOT, Project, Unavailable, UserError
 from scripts.registry.publish import Job, NotPublished, Publication, Published, not_published, receipt
 
 PAUSE = 0.2  # seconds between two looks at the file
@@ -115,7 +115,7 @@ class Publisher:
         """Wait until all models whose scorer has ended are published; return them.
 
         `well` is whether the stages ended well; if not, the other models are left to the next run. Raise UserError if
-        one could not be published, after a line for each that is.
+        one could not be published (Unavailable if only servers failed), after a line for each that is.
         """
         self._tell(finish=well)
         printed = self._process.stdout.read()  # to its end; standard input stays open until then
@@ -126,12 +126,13 @@ class Publisher:
             tell(f"note: {note}")
         done = [Published(**answer["published"]) for answer in answers if "published" in answer]
         failed = [answer["error"] for answer in answers if "error" in answer]
+        passing = all(answer.get("passing") for answer in answers if "error" in answer)
         if self._process.returncode and not failed:
-            failed = [_untimely(self._process.returncode)]
+            failed, passing = [_untimely(self._process.returncode)], self._process.returncode < 0
         if failed:
             if done:
                 tell("\n".join(map(sentence, done)))
-            raise UserError("\nerror: ".join(failed))
+            raise (Unavailable if passing else UserError)("\nerror: ".join(failed))
         return done
 
     def publish_all(self) -> list[Published]:
@@ -285,7 +286,8 @@ class Process:
                 self._say({"error": f"{name} is trained, but not published: {error}"})
             elif error:
                 said = isinstance(error, NotPublished)
-                self._say({"error": str(error if said else not_published(publication.model, str(error)))})
+                passing = {"passing": True} if isinstance(error, (self._fault, Unavailable)) else {}
+                self._say({"error": str(error if said else not_published(publication.model, str(error))), **passing})
             del self._left[name]
 
     def _give_up(self) -> None:
