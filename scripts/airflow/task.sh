@@ -151,10 +151,19 @@ fi
 
 # --- with what this one has
 
-docker network inspect "$network" > /dev/null 2>&1 \
-    || docker network create --label "pipeline.clone=$own_id" "$network" > /dev/null 2>&1 \
-    || docker network inspect "$network" > /dev/null \
-    || later "the network $network could not be made: see above; expected an engine with room for one more network"
+has_network() { docker network inspect "$network" > /dev/null 2>&1; }
+if ! has_network; then # one task at a time: an engine makes two networks of one name, and then takes neither
+    waited=0
+    until mkdir .local/airflow/.network 2> /dev/null || has_network || [ "$waited" -ge 30 ]; do
+        sleep 1
+        waited=$((waited + 1))
+    done
+    has_network || docker network create --label "pipeline.clone=$own_id" "$network" > /dev/null || has_network || {
+        rmdir .local/airflow/.network
+        later "the network $network could not be made: see above; expected an engine with room for one more network"
+    }
+    rmdir .local/airflow/.network 2> /dev/null || true
+fi
 if [ "$stage" = publish ] || grep -Eq "network *= *[\"']mlflow" "$attempt/dvc.yaml.template"; then
     sh scripts/host/runner.sh ui > /dev/null || { # with a password in it
         code=$?

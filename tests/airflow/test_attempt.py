@@ -374,3 +374,23 @@ def wait_for(path: Path, seconds: float = 30) -> None:
     while not path.exists():
         assert time.monotonic() < end, f"waited {seconds} s in vain for {path.name}"
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("left", ["", "by a task that was killed"])
+def test_tasks_that_begin_at_once_make_one_network(main: Main, left: str) -> None:
+    """The engine would make two of one name, and then serve neither."""
+    made = main.path.parent / "networks"
+    main.docker.does("network inspect", f"test -s '{made}'")
+    main.docker.does("network create", f"sleep 0.5; echo made >> '{made}'")
+    lock = main.path / ".local" / "airflow" / ".network"
+    if left:
+        lock.mkdir(parents=True)
+        main.docker.does("network inspect", f"test -s '{made}' || {{ rmdir '{lock}'; exit 1; }}")
+    tasks = [
+        subprocess.Popen(main.command(run, "fit", "1", main.commit), env=main.environ(), stderr=subprocess.PIPE)
+        for run in ("one", "two", "three")
+    ]
+    for task in tasks:
+        _, said = task.communicate(timeout=60)
+        assert task.returncode == 0, said
+    assert made.read_text() == "made\n" and not lock.exists()

@@ -1,10 +1,12 @@
 """How images are built: what each build gets, in which order, and what is said if one fails."""
 
+import shlex
+
 import pytest
 
 from scripts.pipeline import build
 from scripts.pipeline.images import BASE, Image, Source
-from scripts.project import UserError
+from scripts.project import Unavailable, UserError
 
 BASE_IMAGE = Image(BASE, "stages/base:111111111111", {"Dockerfile": Source(b"FROM python")})
 STAGE = Image("my-stage", "stages/my-stage:222222222222", {"Dockerfile": Source(b"FROM base")})
@@ -75,3 +77,23 @@ def test_a_proxys_password_is_on_no_command_line(docker, project, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://me:secret@proxy:3128")
     build.build(STAGE, BASE_IMAGE, project)
     assert "--build-arg HTTPS_PROXY " in docker.asked[-1] and "secret" not in docker.asked[-1]
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("error: error sending request for url (https://pypi.org/simple/x/)", Unavailable),
+        ("Temporary failure resolving 'deb.debian.org'", Unavailable),
+        ("ERROR: Cannot connect to the Docker daemon at unix:///var/run/docker.sock", Unavailable),
+        ("error: HTTP status server error (503 Service Unavailable)", Unavailable),
+        ("error: x was not found in the package registry", UserError),
+        ("error: HTTP status client error (404 Not Found)", UserError),
+        ("make: *** [Makefile:1: all] Error 1", UserError),
+    ],
+)
+def test_a_build_that_may_pass_by_itself_is_told_apart(docker, project, said, kind):
+    """A network, an index of packages or an engine that is away is not the fault of what is built."""
+    docker.does("buildx build", f"echo {shlex.quote(said)}; exit 1")
+    with pytest.raises(UserError) as error:
+        build.build(STAGE, BASE_IMAGE, project)
+    assert type(error.value) is kind

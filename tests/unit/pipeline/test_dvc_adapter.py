@@ -616,3 +616,186 @@ def test_a_lock_that_is_written_again_is_what_dvc_writes(pipeline, reproduce):
     before = project.dvc_lock.read_text()
     dvc_adapter.write_lock(project.root / "again", load_yaml(before))
     assert (project.root / "again").read_text() == before
+
+
+# --- results on the remote
+
+
+@pytest.fixture
+def elsewhere(project, reproduce):
+    """Return a function that runs a pipeline, pushes it, and leaves what a new clone has: no cache and no lock."""
+
+    def make(blocks):
+        project.dvc_yaml.write_text(yaml.safe_dump({"stages": blocks}, sort_keys=False))
+        Path("x.out").write_text("x")
+        Path(".gitignore").write_text("/*.out\n/a\n/in\n")  # or DVC writes one beside an output, into an input
+        for name in blocks:
+            reproduce(project, name)
+        with dvc_adapter.repository(project.root) as repo:
+            dvc_adapter.push(repo)
+        forget(project)
+        return project
+
+    return make
+
+
+def forget(project):
+    shutil.rmtree(project.cache)
+    project.dvc_lock.unlink(missing_ok=True)
+    for name in load_yaml(project.dvc_yaml.read_text())["stages"]:
+        for path in (Path(f"{name}.out"), Path(name)):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def chain(*names):
+    """Return blocks of which each reads what the one before it writes, and the first one x.out."""
+    return {
+        name: {"cmd": f"echo {name} > {name}.out", "deps": [f"{before}.out"], "outs": [f"{name}.out"]}
+        for before, name in zip(("x", *names), names, strict=False)
+    }
+
+
+def given(project, name):
+    """Find the results of what a stage needs and give it its inputs; return what was found, and what was lost."""
+    with dvc_adapter.repository(project.root) as repo:
+        planned = dvc_adapter.plan(repo, [name])
+        results = dvc_adapter.Results(repo, planned)
+        found = {each: results.find(each) for each in planned.stages}
+        return found, results.give_inputs(name)
+
+
+def cached(project):
+    return [path.read_text() for path in project.cache.glob("files/md5/*/*")]
+
+
+def test_a_stage_gets_what_it_reads_and_no_more(elsewhere):
+    """Of all earlier results the remote's run-cache is asked; only the data that the stage itself reads is fetched."""
+    project = elsewhere(chain("a", "b", "c"))
+    assert given(project, "c") == ({"a": True, "b": True, "c": True}, [])
+    assert Path("b.out").read_text() == "b\n"
+    assert [Path(name).exists() for name in ("a.out", "c.out")] == [False, False]
+    assert cached(project) == ["b\n"]
+
+
+FOLDERS = {
+    "a": {"cmd": "mkdir a && echo 1 > a/one && echo 2 > a/two", "deps": ["x.out"], "outs": ["a"]},
+    "b": {"cmd": "cat a/one > b.out", "deps": ["a/one"], "outs": ["b.out"]},
+    "c": {"cmd": "mkdir -p in/c && cp b.out in/c/c.out", "deps": ["b.out"], "outs": ["in/c/c.out"]},
+    "d": {"cmd": "cat in/c/* > d.out", "deps": ["in/c"], "outs": ["d.out"]},
+    "e": {"cmd": "cp d.out e.out", "deps": ["d.out"], "outs": ["e.out"]},
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_stage_may_read_a_folder_or_a_part_of_one(elsewhere, name):
+    """Results are found also where a stage reads a part of a folder that another one writes, or a folder around it."""
+    project = elsewhere(FOLDERS)
+    shutil.rmtree("in")
+    found, lost = given(project, name)
+    assert all(found.values()) and lost == []
+    read = FOLDERS[name]["deps"][0]
+    assert Path(read).exists()
+
+
+def test_a_result_that_is_not_on_the_remote_is_missed(elsewhere):
+    """A stage that was never pushed has no result; one whose data was lost has one, and the data is said to be lost."""
+    project = elsewhere(chain("a", "b"))
+    text = project.dvc_yaml.read_text()
+    project.dvc_yaml.write_text(text.replace("echo a >", "echo a  >"))
+    assert given(project, "a") == ({"a": False}, [])
+    project.dvc_yaml.write_text(text)
+    shutil.rmtree(project.dvc_remote / "files")
+    assert given(project, "b") == ({"a": True, "b": True}, ["a"])
+
+
+def test_the_lock_counts_if_the_remote_has_its_data(elsewhere, reproduce):
+    """What dvc.lock names is a result, if its data was pushed; else the run-cache's is, which may be another one."""
+    project = elsewhere(chain("a", "b"))
+    given(project, "b")
+    lock = {"schema": "2.0", "stages": {}}
+    with dvc_adapter.repository(project.root) as repo:
+        entries = [load_yaml(path.read_bytes()) for path in (project.cache / "runs").glob("*/*/*")]
+        assert dvc_adapter.cached_commands(repo)
+    lock["stages"] = {"a": next(entry for entry in entries if "echo a" in entry["cmd"])}
+    lock["stages"]["a"]["outs"][0]["md5"] = "0" * 32
+    forget(project)
+    dvc_adapter.write_lock(project.dvc_lock, lock)
+    assert given(project, "b") == ({"a": True, "b": True}, [])
+    assert Path("a.out").read_text() == "a\n"
+    Path("a.out").unlink()
+
+    def fetch(stage):
+        dvc_adapter.pull_outputs(stage)
+        return not dvc_adapter.lacking(stage)
+
+    assert reproduce(project, "a", fetch=fetch) == (True, ["kept"])  # so a run finds it, too
+
+
+def test_an_input_that_nobody_has_is_named(elsewhere):
+    """A file that neither a stage writes nor the clone has is named, with its stage."""
+    project = elsewhere(chain("a"))
+    Path("x.out").unlink()
+    with pytest.raises(UserError, match=r"stage a reads x\.out, which neither git nor DVC's remote has"):
+        given(project, "a")
+
+
+def entries_of(project):
+    return sorted((project.dvc_remote / "runs").glob("*/*/*"))
+
+
+def push_result(project, name):
+    with dvc_adapter.repository(project.root) as repo:
+        return dvc_adapter.push_result(repo, name)
+
+
+def test_a_result_is_pushed_by_itself(elsewhere, reproduce):
+    """One stage's data and entry go to the remote, and another clone finds them; the same again changes nothing."""
+    project = elsewhere(chain("a", "b"))
+    shutil.rmtree(project.dvc_remote)
+    reproduce(project, "a")
+    assert push_result(project, "a") is True
+    assert len(entries_of(project)) == 1
+    before = {path: path.stat().st_mtime_ns for path in project.dvc_remote.rglob("*") if path.is_file()}
+    assert push_result(project, "a") is True
+    assert before == {path: path.stat().st_mtime_ns for path in project.dvc_remote.rglob("*") if path.is_file()}
+    forget(project)
+    assert given(project, "b") == ({"a": True, "b": False}, [])
+
+
+def test_the_entry_is_sent_after_the_data(elsewhere, reproduce, monkeypatch):
+    """If the data does not arrive, there is no entry that promises it."""
+    project = elsewhere(chain("a"))
+    shutil.rmtree(project.dvc_remote)
+    reproduce(project, "a")
+    monkeypatch.setattr("dvc.data_cloud.DataCloud.push", lambda self, objs: None)
+    with pytest.raises(OSError, match="it took the data and does not have it"):
+        push_result(project, "a")
+    assert entries_of(project) == []
+
+
+def test_two_results_of_one_stage_are_told_apart(elsewhere, reproduce, tmp_path):
+    """A second result of the same command and inputs is not sent, nor is its entry: path and both hashes are told. If
+    the remote has two all the same, whoever asks is told."""
+    dice = tmp_path / "dice"
+    dice.write_text("1")
+    project = elsewhere({"a": {"cmd": f"cat {dice} > a.out", "deps": ["x.out"], "outs": ["a.out"]}})
+    sent = set(project.dvc_remote.rglob("*"))
+    dice.write_text("2")
+    reproduce(project, "a")
+    with pytest.raises(dvc_adapter.Ambiguous) as told:
+        push_result(project, "a")
+    digests = [hashlib.md5(number, usedforsecurity=False).hexdigest() for number in (b"2", b"1")]
+    assert (told.value.stage, told.value.outputs) == ("a", [("a.out", *digests)])
+    assert set(project.dvc_remote.rglob("*")) == sent
+    shutil.copytree(project.cache / "runs", project.dvc_remote / "runs", dirs_exist_ok=True)
+    forget(project)
+    with pytest.raises(dvc_adapter.Ambiguous):
+        given(project, "a")
+
+
+def test_a_stage_that_dvc_always_runs_has_no_result(pipeline, reproduce):
+    """Without inputs and parameters there is nothing by which a result could be found again."""
+    project = pipeline(a="true")
+    reproduce(project, "a")
+    assert push_result(project, "a") is False
+    assert given(project, "a") == ({"a": False}, [])

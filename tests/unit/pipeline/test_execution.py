@@ -14,7 +14,7 @@ import yaml
 from scripts.pipeline import dvc_adapter, execution, images, worker
 from scripts.pipeline.live_metrics import LiveMetric
 from scripts.pipeline.stage import Pipeline, Stage
-from scripts.project import UserError
+from scripts.project import Unavailable, UserError
 
 BASE = {images.BASE: images.Image(images.BASE, "stages/0:1", {})}
 AWAY = "docker: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
@@ -404,6 +404,58 @@ def test_it_is_not_tried_for_ever(stages, run):
     with pytest.raises(UserError, match="stage train could not be started, Cannot connect to the Docker daemon"):
         run()
     assert asked() == 3
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [
+        (answers(*[(AWAY, 125)] * 3), Unavailable),
+        ("exit 137", Unavailable),
+        ("exit 143", Unavailable),
+        ("kill -9 $PPID; sleep 1", Unavailable),
+        ("exit 1", UserError),
+        ("exit 124", UserError),
+        ("echo 'error: bad'; exit 2", UserError),
+        (answers(("docker: Error response from daemon: No such image: x.", 125)), UserError),
+    ],
+)
+def test_what_may_pass_by_itself_is_told_apart(stages, run, command, kind):
+    """Whoever calls again knows whether that is of use: not if the stage or a limit is to blame, or one of two stages
+    is."""
+    stages(train=command)
+    with pytest.raises(UserError) as told:
+        run()
+    assert type(told.value) is kind
+    stages(train=command, other="exit 1")
+    with pytest.raises(UserError) as told:
+        run()
+    assert type(told.value) is UserError
+
+
+def test_a_stage_alone_leaves_what_it_needs_as_it_is(stages, run):
+    """Only the stage itself runs, on what is there."""
+    stages(a="true", b_a="cp a.out seen", c_b="true")
+    Path("a.out").write_text("mine")
+    assert run("b", alone=True) == ["b"]
+    assert Path("seen").read_text() == Path("a.out").read_text() == "mine"
+    assert not Path("c.out").exists()
+
+
+def test_nothing_runs_that_may_not(stages, run, project):
+    """What is in the cache is restored; a stage that would have to run fails instead, with its name."""
+    Path("x.out").touch()
+    stages(a_x="touch ran", b_a="true")
+    run()
+    for name in ("a.out", "b.out", "ran"):
+        Path(name).unlink()
+    lock = project.dvc_lock.read_bytes()
+    project.dvc_lock.unlink()
+    assert run(may_run=False) == []
+    assert project.dvc_lock.read_bytes() == lock and not Path("ran").exists()
+    stages(a_x="touch  ran", b_a="true")
+    with pytest.raises(UserError, match="stage a would have to run"):
+        run(may_run=False)
+    assert not Path("ran").exists()
 
 
 @pytest.mark.parametrize(

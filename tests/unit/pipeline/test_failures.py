@@ -100,3 +100,22 @@ def test_an_engine_without_a_gpu_is_told(project, words):
     printed = [f"docker: Error response from daemon: {words}.", ENDED.format(125)]
     said = failures.why(printed, "fit", project, starved=False)
     assert said.startswith("stage fit asks for a GPU (gpus in its block), and the Docker engine has none")
+
+
+@pytest.mark.parametrize(
+    ("printed", "starved", "ran", "expected"),
+    [
+        ([ENDED.format(137)], False, 1, True),
+        ([ENDED.format(143)], False, 1, True),
+        ([ENDED.format(137)], True, 1, False),
+        ([ENDED.format(137)], False, 61, False),
+        (["error: bad input", ENDED.format(137)], False, 1, False),
+        ([ENDED.format(124)], False, 61, False),
+        ([ENDED.format(139)], False, 1, False),
+        ([ENDED.format(1)], False, 1, False),
+    ],
+)
+def test_a_stage_that_was_killed_from_outside_may_end_well(monkeypatch, printed, starved, ran, expected):
+    """What kills a stage may pass, unless it is a limit of its own, or the stage's own words and codes."""
+    monkeypatch.setenv("FIT_TIMEOUT", "60")
+    assert failures.was_ended_from_outside(printed, "fit", starved=starved, ran=ran) is expected
