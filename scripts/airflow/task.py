@@ -2,6 +2,7 @@
 result. No task writes what another one reads but this: the run-cache on the remote is where they meet.
 """
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,7 +68,7 @@ def publish(run: str) -> None:
 
 def check_remote(main: Path) -> None:
     """Raise UserError if DVC's remote is a folder that goes with this clone: it must be one of the `main` clone's."""
-    for what, folder in places.configured():
+    for what, folder in places.configured(PROJECT):
         if Path(os.path.realpath(folder)).is_relative_to(PROJECT.root):
             raise UserError(
                 f"{what} is {folder}, which is deleted with the clone of this task; expected a place that stays: name "
@@ -98,6 +99,8 @@ def _remote(did: str) -> Iterator[dvc_adapter.Repo]:
             yield repo
     except dvc_adapter.Ambiguous as error:
         raise NotDeterministic(error.stage, error.outputs) from None
+    finally:
+        dvc_adapter.handle_logs(logging.StreamHandler())  # a stage that runs then does not stop at what DVC logs
 
 
 def _fetch(repo: dvc_adapter.Repo, planned: dvc_adapter.Plan, own: list[str]) -> None:

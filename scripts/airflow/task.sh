@@ -13,6 +13,7 @@
 set -eu
 CDPATH='' cd -P -- "$(dirname "$0")/../.."
 . scripts/host/lib.sh
+. scripts/host/places.sh
 main=$PWD
 
 later() { say "error: $*"; exit 75; }
@@ -90,7 +91,8 @@ tidy() {
     if [ -n "${watch:-}" ]; then kill "$watch" 2> /dev/null || true; fi
     if is_mine; then
         let_go "$attempt"
-        if [ "$code" = 0 ]; then remove_up_to_this; else say "this attempt is kept in $main/$attempt"; fi
+        (cd "$attempt" && rm -f .env .local/mlflow-password .dvc/config.local)
+        if [ "$code" = 0 ]; then remove_up_to_this; fi # and else it is kept to be looked at
         rmdir "$tries" ".local/airflow/$run" 2> /dev/null || true
     fi
     exit "$code"
@@ -108,6 +110,7 @@ mine="$$ $(date)"
 mkdir -p "$attempt/.local"
 chmod 700 "$attempt/.local"
 echo "$mine" > "$attempt/.local/task"
+say "$stage, try $try of run $run, in $main/$attempt" # first: what is said last is why it fails
 trap tidy EXIT
 trap 'exit 143' TERM INT HUP
 
@@ -151,6 +154,18 @@ fi
 
 # --- with what this one has
 
+# Prints DVC's settings, in which a path is seen from their own folder, for a clone elsewhere.
+with_absolute_paths() {
+    while IFS= read -r line; do
+        path=$(printf '%s\n' "$line" | sed -nE 's/^[[:space:]]*(url|dir)[[:space:]]*=[[:space:]]*//p')
+        case $path in '' | *://*) ;; *)
+            place=$(seen_from .dvc "$path")
+            line=${line%"$path"}${place:-$path} ;;
+        esac
+        printf '%s\n' "$line"
+    done
+}
+
 has_network() { docker network inspect "$network" > /dev/null 2>&1; }
 if ! has_network; then # one task at a time: an engine makes two networks of one name, and then takes neither
     waited=0
@@ -176,10 +191,8 @@ for file in .env .local/mlflow-password; do
     if [ -e "$file" ]; then (umask 077 && cp "$file" "$attempt/$file"); fi
 done
 if [ ! -e .env ]; then (umask 077 && cp "$attempt/.env.example" "$attempt/.env"); fi
-if [ -e .dvc/config.local ]; then # in which a path is seen from its folder
-    (umask 077 && awk -v here="$main/.dvc/" '
-        /^[ \t]*(url|dir)[ \t]*=/ && !/:\/\// && !/=[ \t]*\// { sub(/=[ \t]*/, "= " here) }
-        { print }' .dvc/config.local > "$attempt/.dvc/config.local")
+if [ -e .dvc/config.local ]; then
+    (umask 077 && with_absolute_paths < .dvc/config.local > "$attempt/.dvc/config.local")
 fi
 if [ "$(id -u)" = 0 ]; then chown -R "$(stat -c %u:%g . 2> /dev/null || stat -f %u:%g .)" ".local/airflow/$run"; fi
 

@@ -1,5 +1,7 @@
 """The tasks of a run, called one by one on the real engine, as a scheduler calls them."""
 
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -155,31 +157,57 @@ def test_a_stage_that_is_not_deterministic_is_named(clone_at: Callable[[str], Cl
 
 @pytest.mark.deep
 def test_two_runs_of_different_commits_at_once(clone_at: Callable[[str], Clone]) -> None:
-    """Two runs at the same time, of different commits and with what is not committed, each end with their own lock and
-    version, as one after the other."""
+    """Two runs at the same time, of different commits, one of them with what is not committed, each end with their own
+    lock and version, as one after the other."""
     clone = clone_at("both")
     first = head(clone)
     clone.edit("params.yaml", "n_estimators: 100", "n_estimators: 30")
     clone.git("commit", "--all", "--quiet", "--message", "fewer")
     second = head(clone)
+    clone.edit("params.yaml", "n_estimators: 30", "n_estimators: 20")
+    changes = clone.git("diff", "--binary").encode()
+    clone.restore()
+    digest = hashlib.sha256(changes).hexdigest()
+    patches = clone.path / ".local" / "airflow" / "patches"
+    patches.mkdir(parents=True)
+    (patches / f"{digest}.patch").write_bytes(changes)
     said: dict[str, list[str]] = {}
 
-    def run(name: str, commit: str) -> None:
+    def run(name: str, commit: str, patch: str) -> None:
         said[name] = []
         for stage in (*STAGES, "publish"):
-            made = task(clone, stage, commit, run=name)
-            said[name].append(f"{stage} {made.returncode}" if made.returncode else stage)
+            made = task(clone, stage, commit, run=name, patch=patch)
+            said[name].append(f"{stage} {made.returncode}: {made.stdout}" if made.returncode else stage)
 
-    threads = [threading.Thread(target=run, args=each) for each in (("one", first), ("two", second))]
+    threads = [threading.Thread(target=run, args=each) for each in (("one", first, ""), ("two", second, digest))]
     for each in threads:
         each.start()
     for each in threads:
         each.join()
     assert said == {"one": [*STAGES, "publish"], "two": [*STAGES, "publish"]}
     locks = [(clone.path / ".local" / "airflow" / name / "dvc.lock").read_text() for name in ("one", "two")]
-    assert "n_estimators: 100" in locks[0] and "n_estimators: 30" in locks[1]
+    assert "n_estimators: 100" in locks[0] and "n_estimators: 20" in locks[1]
     assert len(clone.registry()) == 2
     assert len([each for each in clone.registry() if each["stage"] == "Production"]) == 1
+
+
+@pytest.mark.deep
+def test_a_stage_on_mlflows_network_reaches_the_clones_server(clone_at: Callable[[str], Clone]) -> None:
+    """A stage whose block asks for MLflow's network finds there the server of the clone in which the task was called,
+    which is started for it."""
+    clone = clone_at("network")
+    name = next(iter(clone.stages()[FIRST]["outs"][0]))
+    code = (
+        f"import urllib.request; open('{name}', 'wb').write(urllib.request.urlopen('http://mlflow:5000/health').read())"
+    )
+    (clone.path / "stages" / FIRST / "Dockerfile").write_text(
+        f"ARG BASE_IMAGE\nFROM ${{BASE_IMAGE}}\nENTRYPOINT {json.dumps(['python', '-c', code])}\n"
+    )
+    clone.edit("dvc.yaml.template", 'network="internet" if "://" in source else "none"', 'network="mlflow"')
+    clone.git("add", "--all")
+    clone.git("commit", "--quiet", "--message", "asks MLflow")
+    assert f"{FIRST}: ran, and pushed" in done(clone, FIRST)
+    assert len(clone.docker("container", "ls", "--quiet")) == 1
 
 
 # --- what goes wrong
