@@ -198,7 +198,8 @@ def test_a_stage_on_mlflows_network_reaches_the_clones_server(clone_at: Callable
     clone = clone_at("network")
     name = next(iter(clone.stages()[FIRST]["outs"][0]))
     code = (
-        f"import urllib.request; open('{name}', 'wb').write(urllib.request.urlopen('http://mlflow:5000/health').read())"
+        "from http.client import HTTPConnection; server = HTTPConnection('mlflow', 5000); server.request('GET', '/'); "
+        f"open('{name}', 'w').write(str(server.getresponse().status))"
     )
     (clone.path / "stages" / FIRST / "Dockerfile").write_text(
         f"ARG BASE_IMAGE\nFROM ${{BASE_IMAGE}}\nENTRYPOINT {json.dumps(['python', '-c', code])}\n"
