@@ -35,9 +35,12 @@ def is_one_at_a_time(verb: str) -> bool:
     return verb in importlib.import_module(package_of(verb)).ONE_AT_A_TIME
 
 
-def hides(verb: str, name: str) -> bool:
-    """Return whether a variable is a secret that the verb does without."""
-    return name in settings.SECRETS and verb in importlib.import_module(package_of(verb)).NO_SECRETS
+def hidden(verb: str) -> set[str]:
+    """Return the variables that the verb does without: secrets, and settings of optional rooms that are not its own."""
+    package = package_of(verb)
+    others = {room: names for room, names in settings.of_rooms().items() if package != f"scripts.{room}.verbs"}
+    secrets = settings.SECRETS if verb in importlib.import_module(package).NO_SECRETS else ()
+    return {*secrets, *(name for names in others.values() for name in names)}
 
 
 def last_words(text: str) -> None:
@@ -58,8 +61,9 @@ def main(arguments: list[str]) -> int:
         settings.ensure_dotenv()
         variables = settings.load()
         remote.check(variables)
+        without = hidden(verb)
         os.environ.clear()
-        os.environ.update({name: variables[name] for name in variables if not hides(verb, name)})
+        os.environ.update({name: variables[name] for name in variables if name not in without})
         remote.configure(variables)
         places.check(variables)
         return call(verb, rest)

@@ -278,6 +278,8 @@ def load(project: Project = PROJECT) -> dict[str, str]:
     """
     stages = images.stage_names(project.stages)
     defaults = read_dotenv(project.env_example)
+    for names in of_rooms(project).values():
+        defaults |= names
     given = settings(defaults, read_dotenv(project.env), os.environ, stages, named(project))
     network = f"pipeline-{os.environ['CLONE']}"
     inherited = {name: value for name, value in os.environ.items() if name not in defaults}
@@ -292,6 +294,11 @@ def load(project: Project = PROJECT) -> dict[str, str]:
         login = os.environ.get("HOST_USER") or "local", local_password(project)
         found |= dict(zip(("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"), login, strict=True))
     return found
+
+
+def of_rooms(project: Project = PROJECT) -> dict[str, dict[str, str]]:
+    """Return the settings that optional rooms add to those of .env.example, with their defaults, by room."""
+    return {path.parent.name: read_dotenv(path) for path in sorted(project.root.glob("scripts/*/env.example"))}
 
 
 def named(project: Project) -> set[str]:

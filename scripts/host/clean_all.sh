@@ -22,6 +22,7 @@ forget_former_place
 # A runner that calls this (the tests) is of another clone.
 docker container ls --all --quiet --filter "$mine" | with_each docker container rm --force
 docker network ls --quiet --filter "$mine" | with_each docker network rm
+docker volume ls --quiet --filter "$mine" | with_each docker volume rm
 docker image ls --format '{{.Repository}}:{{.Tag}}' "stages/clone-$clone" | with_each docker image rm
 # An image goes when no clone has it tagged. Children go before parents, hence the order.
 candidates=$(for kind in 'stages/*' stages/runner stages/base stages/python; do

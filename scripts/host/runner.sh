@@ -143,8 +143,9 @@ if [ -z "$needs_network" ]; then network=none; fi
 
 # The command line is put together from its end: what runs, then the options before it.
 set -- "$runner_image" python -m scripts "$@"
-# Shell variables are passed on by name: settings (.env.example lists them) and what builds need.
-settings=$(sed -n 's/^#* *\([A-Z][A-Z0-9_]*\)=.*/\1/p' .env.example)
+# Shell variables are passed on by name: settings (.env.example lists them, and env.example those of an optional room) and
+# what builds need.
+settings=$(cat .env.example scripts/*/env.example 2> /dev/null | sed -n 's/^#* *\([A-Z][A-Z0-9_]*\)=.*/\1/p')
 limits=$(env | sed -nE 's/^([A-Z][A-Z0-9_]*_(MEMORY|CPUS|PIDS|TIMEOUT|OUTPUT_SIZE|OUTPUT_FILES|GPUS|SHM|TMP))=.*/\1/p') # of one stage: TRAIN_MEMORY
 known=" $(env | sed -n 's/^\([A-Za-z_][A-Za-z0-9_]*\)=.*/\1/p' | tr '\n' ' ') " # once, not a process for each name
 for name in $settings $limits PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST \

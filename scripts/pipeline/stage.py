@@ -74,6 +74,7 @@ class Stage:
     shm: str | None = None
     tmp: str | None = None
     options: Sequence[str] = ()
+    meta: Mapping[str, Any] | None = None  # notes for other tools, which DVC keeps and never reads
     filled_in: str = ""  # arguments that DVC fills in for each value of a foreach
 
     @property
@@ -145,6 +146,8 @@ class Stage:
             if size is not None and not SIZE.fullmatch(str(size)):
                 raise UserError(f'{name} is {size!r}; expected a size like "1g": correct it')
         docker_options.check(self.options)
+        if self.meta is not None and not (isinstance(self.meta, Mapping) and all(map(_is_plain, self.meta.items()))):
+            raise UserError(f'meta is {self.meta!r}; expected plain values like {{"queue": "gpu"}}: correct it')
         groups = [self.inputs, *self.made.values()]
         if not all(isinstance(files, Mapping) for files in groups):
             raise UserError('a list of files was found; expected {"argument": "path"}')
@@ -234,6 +237,8 @@ class Stage:
             found["deps"] = list(self.inputs.values())
         if self.section is not None:
             found["params"] = [self.block]
+        if self.meta:
+            found["meta"] = dict(self.meta)
         for kind, files in self.made.items():
             if files:
                 # persist: 'dvc repro' on the host, as an editor calls it, deletes no output before it is told so
@@ -339,6 +344,13 @@ class Pipeline:
         except graphlib.CycleError as error:
             circle = " -> ".join(error.args[1])
             raise UserError(f"the stages {circle} wait for each other; expected no circle: change an input") from None
+
+
+def _is_plain(item: tuple[object, object]) -> bool:
+    """Return whether a name and its value stay what they are in dvc.yaml, where ${...} would be filled in."""
+    name, value = item
+    texts = [text for text in item if isinstance(text, str)]
+    return isinstance(name, str) and isinstance(value, str | int | float) and not any("${" in text for text in texts)
 
 
 def block(stage: str) -> str:

@@ -69,6 +69,7 @@ class _Blocks:
         shm: str | None = None,
         tmp: str | None = None,
         options: Sequence[str] = (),
+        meta: Mapping[str, Any] | None = None,
         foreach: Any = None,
         matrix: Any = None,
     ) -> str:
@@ -77,7 +78,7 @@ class _Blocks:
             raise UserError(f"stage {name!r} has no folder stages/{name} with files in it; expected one: make it")
         files = (inputs or {}, outputs or {}, metrics or {}, plots or {})
         section = self.params.get(name)
-        stage = Stage(name, self.images[name].tag, *files, network, env, section, gpus, shm, tmp, options)
+        stage = Stage(name, self.images[name].tag, *files, network, env, section, gpus, shm, tmp, options, meta)
         try:
             if name in map(block, self.stages):
                 raise UserError("it has a block already; expected one: give the other a name and a folder of its own")
@@ -214,7 +215,8 @@ def render(text: str, params: Mapping[str, Any], images: Mapping[str, Image], ro
         pipeline.check_order()
     except UserError as error:
         raise UserError(f"{TEMPLATE}: {error}") from None
-    known = list(dict.fromkeys([*map(block, blocks.stages), *sorted(blocks.params.looked_at)]))
+    rooms = sorted(path.parent.name for path in ROOT.glob("scripts/*/targets.mk"))  # each may have a section
+    known = list(dict.fromkeys([*map(block, blocks.stages), *sorted(blocks.params.looked_at), *rooms]))
     if unread := set(params) - set(known):
         expected = ", ".join(known)
         raise UserError(

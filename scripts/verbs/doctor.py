@@ -3,6 +3,7 @@
 Each line says what was found and, if that is not good, what is expected and what to type next.
 """
 
+import importlib
 from collections.abc import Callable, Iterator
 
 from scripts.checks import clone, machine
@@ -10,7 +11,7 @@ from scripts.checks.check import Check
 from scripts.checks.dagshub import dagshub
 from scripts.checks.mlflow import mlflow
 from scripts.checks.remote import remote
-from scripts.project import UserError
+from scripts.project import ROOT, UserError
 
 CHECKS: tuple[Callable[[], Iterator[Check]], ...] = (
     machine.engine,
@@ -26,9 +27,16 @@ CHECKS: tuple[Callable[[], Iterator[Check]], ...] = (
 )
 
 
+def of_rooms() -> Iterator[Callable[[], Iterator[Check]]]:
+    """Yield the checks of optional rooms: the CHECKS of a module `checks` beside a room's targets."""
+    for path in sorted(ROOT.glob("scripts/*/targets.mk")):
+        if path.with_name("checks.py").exists():
+            yield from importlib.import_module(f"scripts.{path.parent.name}.checks").CHECKS
+
+
 def main(arguments: list[str]) -> int:
     good = True
-    for check in CHECKS:
+    for check in (*CHECKS, *of_rooms()):
         try:
             for line in check():
                 print(line, flush=True)

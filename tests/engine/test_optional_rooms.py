@@ -20,6 +20,15 @@ WORDS += WHOM
 greet: ## Greet WHOM=
 	@$(RUNNER) greet "$$WHOM"
 """,
+    "checks.py": """\
+from scripts.checks.check import Check
+
+def greetings():
+    yield Check("greetings", None, "nobody was greeted", "make greet")
+
+CHECKS = (greetings,)
+""",
+    "env.example": "GREETING=hello\n",
     "rights.sh": "case $verb in greet) holds_socket='' needs_network='' ;; esac\n",
     "verbs/__init__.py": "ONE_AT_A_TIME = {'greet'}\nNO_SECRETS = {'greet'}\n",
     "verbs/greet.py": """\
@@ -27,7 +36,7 @@ import os
 from pathlib import Path
 
 def main(arguments):
-    print("hello,", *arguments)
+    print(f"{os.environ['GREETING']},", *arguments)
     print("with", [name for name in ("AWS_SECRET_ACCESS_KEY",) if name in os.environ])
     print("socket", Path("/var/run/docker.sock").exists())
     return 3
@@ -42,8 +51,8 @@ def clone(clone_at: Callable[[str], Clone]) -> Clone:
 
 
 def test_a_room_is_a_folder(clone: Clone) -> None:
-    """A folder below scripts/ brings targets, what is typed for them, their help, and what they may; without it they
-    are gone."""
+    """A folder below scripts/ brings targets, what is typed for them, their help, settings, what they may, and lines of
+    `make doctor`; without it they are gone."""
     room = clone.path / "scripts" / "greetings"
     for name, text in ROOM.items():
         (room / name).parent.mkdir(parents=True, exist_ok=True)
@@ -53,8 +62,11 @@ def test_a_room_is_a_folder(clone: Clone) -> None:
     assert "hello, $(shell touch bad) 'you'\nwith []\nsocket False\n" in done.stdout
     assert done.returncode == 2 and "Error 3" in done.stdout
     assert not (clone.path / "bad").exists()
+    assert "welcome, 'you'" in clone.make("greet", "WHOM='you'", check=False, GREETING="welcome").stdout
+    assert "note  greetings  nobody was greeted; make greet" in clone.make("doctor", check=False).stdout
     shutil.rmtree(room)
     assert "greet" not in clone.make("help").stdout
+    assert "greetings" not in clone.make("doctor", check=False).stdout
     assert "No rule to make target 'greet'" in clone.make("greet", check=False).stdout
 
 

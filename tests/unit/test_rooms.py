@@ -48,12 +48,15 @@ def files(*rooms: str) -> list[Path]:
 
 
 def _is_an_images(path: Path) -> bool:
-    """Return whether a file is a stage's of a test's own project, or a Dockerfile beside it copies it."""
+    """Return whether a file is a stage's of a test's own project, or a Dockerfile beside it or above copies it."""
     if "stages" in path.relative_to(ROOT).parts:
         return True
-    lines = [line for file in path.parent.glob("Dockerfile*") for line in file.read_text().splitlines()]
-    copied = [word for line in lines if line.startswith("COPY ") for word in line.split()[1:-1]]
-    return any(fnmatchcase(path.name, word) for word in copied)
+    for folder in path.parents[: -len(ROOT.parts)]:
+        lines = [line for file in folder.glob("Dockerfile*") for line in file.read_text().splitlines()]
+        copied = [word for line in lines if line.startswith("COPY ") for word in line.split()[1:-1]]
+        if any(fnmatchcase(str(path.relative_to(folder)), word) for word in copied):
+            return True
+    return False
 
 
 @cache

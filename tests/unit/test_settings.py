@@ -1,14 +1,17 @@
 """The environment of a run: where a setting comes from, what follows from it, and what is refused."""
 
+import importlib
 import itertools
 import os
 import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
-from scripts import settings
+from scripts import __main__, settings
 from scripts.project import ROOT, Project, UserError
 
 URI = "https://dagshub.com/me/repo.mlflow"
@@ -107,6 +110,32 @@ def test_a_misspelt_variable_is_refused_with_a_suggestion(load, wrong, meant):
     """A variable of .env that nothing reads is refused with its name and the name that was meant, not its value."""
     message = refusal(load, f"{wrong}={TOKEN}\n")
     assert wrong in message and f"did you mean {meant}" in message and TOKEN not in message
+
+
+def test_an_optional_room_adds_its_settings(load, project):
+    """A room's env.example has names, comments and defaults as .env.example has; without the room they are unknown."""
+    room = project.root / "scripts" / "greetings"
+    with pytest.raises(UserError, match="GREETINGS_PORT, which nothing reads"):
+        load("GREETINGS_PORT=7\n")
+    room.mkdir(parents=True)
+    (room / "env.example").write_text("# Where it listens.\nGREETINGS_PORT=1\nGREETINGS_KEY=\n")
+    assert load()["GREETINGS_PORT"] == "1"
+    found = load("GREETINGS_PORT=7\nGREETINGS_KEY=secret\n")
+    assert (found["GREETINGS_PORT"], found["GREETINGS_KEY"]) == ("7", "secret")
+
+
+def test_a_rooms_settings_are_its_own(project, monkeypatch):
+    """Verbs of the core, and of another room, do without a room's settings: there may be a password in them."""
+    for room, verb in (("greetings", "greet"), ("farewells", "wave")):
+        (project.root / "scripts" / room / "verbs").mkdir(parents=True)
+        (project.root / "scripts" / room / "verbs" / f"{verb}.py").touch()
+        (project.root / "scripts" / room / "env.example").write_text(f"{room.upper()}_KEY=\n")
+    monkeypatch.setattr(__main__, "ROOT", project.root)
+    monkeypatch.setattr(settings, "of_rooms", partial(settings.of_rooms, project))
+    monkeypatch.setattr(importlib, "import_module", lambda name: SimpleNamespace(NO_SECRETS=set()))
+    assert __main__.hidden("greet") == {"FAREWELLS_KEY"}
+    assert __main__.hidden("wave") == {"GREETINGS_KEY"}
+    assert __main__.hidden("run") == {"FAREWELLS_KEY", "GREETINGS_KEY"}
 
 
 def test_a_variable_that_nothing_reads_is_refused(load):

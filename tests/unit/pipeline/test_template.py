@@ -421,6 +421,25 @@ def test_a_stage_has_one_block():
     assert "one" in refusal(f'stage("one", {OUT})', 'stage("one", outputs={"out": "data/b/x"})')
 
 
+def test_notes_for_other_tools_are_kept_and_change_no_command():
+    """A block's `meta` stands in dvc.yaml as DVC's own, in that of a foreach too, and nothing else differs."""
+    for more in ("", ', foreach=["a", "b"]'):
+        out = OUT.replace("data/a", "data/${item}") if more else OUT
+        plain, noted = (
+            pipeline([f'stage("one", {out}{more}{meta})'])["one"] for meta in ("", ', meta={"queue": "gpu"}')
+        )
+        before, after = (found.get("do", found) for found in (plain, noted))
+        assert after.pop("meta") == {"queue": "gpu"}
+        assert before == after
+
+
+@pytest.mark.parametrize("meta", ['"gpu"', '["gpu"]', '{"queue": ["gpu"]}', '{1: "gpu"}', '{"queue": "${item}"}'])
+def test_notes_are_plain_values_by_name(meta):
+    """What DVC would fill in, or another tool would have to look into, is refused in a sentence that shows it."""
+    with pytest.raises(UserError, match="expected plain values like"):
+        pipeline([f'stage("one", {OUT}, meta={meta})'])
+
+
 @pytest.mark.parametrize("env", ['["TOKEN=s3cr3t"]', '"REGISTRY"'], ids=["a value", "a text instead of a list"])
 def test_env_takes_names_alone(env):
     """A block that gives a variable's value, or no list, is refused: a value would end in git."""
