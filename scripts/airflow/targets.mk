@@ -1,6 +1,13 @@
-# Airflow's targets, and the verb that one of its tasks is.
-
 ##@ Beyond one machine (BEYOND.md)
+
+airflow: ## Start Airflow with a worker on this machine, and say where it is
+	@$(RUNNER) airflow
+
+airflow-run: ## Run the commit at hand there; WAIT=1 follows it to its end
+	@$(RUNNER) airflow_run
+
+airflow-worker: ## Join the Airflow of another machine as a worker
+	@$(RUNNER) airflow_worker
 
 airflow-stage: ## What a task of Airflow does: fetch what STAGE= needs, run it alone, push its result
 	@exec $(RUNNER) airflow_stage "stage=$$STAGE"

@@ -1,0 +1,82 @@
+"""The tasks of Airflow's DAG, from a drawing of the pipeline: pure, so that it needs neither DVC nor Airflow.
+
+Airflow reads the DAG again and again, in several containers. So `make airflow-run` draws the pipeline once, as JSON
+(`plan.py`), and the DAG is made of that: another branch that is checked out changes no run that goes on.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+DAG, START, LOOK = "pipeline", "pipeline-start", "pipeline-inputs"
+"""The DAG whose runs are runs of the pipeline, the one that begins them, and the one that looks for changed inputs."""
+PUBLISH = "publish"
+"""The last task. No stage may have this name."""
+QUEUE, POOL = "default", "default_pool"
+"""Airflow's own, of tasks that name none."""
+HOME = "home"
+"""The queue of tasks that look at the clone itself: the worker beside Airflow serves it, no other one does."""
+NO_NAME = re.compile(r"[^\w.-]", re.ASCII)
+
+
+class Task(NamedTuple):
+    """A task of the DAG: the stage that it runs, and the tasks that it waits for."""
+
+    id: str
+    stage: str
+    needs: tuple[str, ...]
+    queue: str = QUEUE
+    pool: str = POOL
+
+    @property
+    def group(self) -> str:
+        """The group in which Airflow shows it: the block of a foreach; empty if it is alone."""
+        return self.id.partition(".")[0] if "." in self.id else ""
+
+
+def task_id(stage: str) -> str:
+    """Return a stage's name as Airflow takes it: `train@fr` -> `train.fr`. No block has a dot in its name."""
+    return stage.replace("@", ".", 1)
+
+
+def tasks(drawing: Mapping[str, Any]) -> list[Task]:
+    """Return the tasks of a drawing, each after those that it needs; the last one publishes, and needs all others."""
+    found = [
+        Task(
+            task_id(name),
+            name,
+            tuple(map(task_id, stage["needs"])),
+            stage.get("queue") or QUEUE,
+            stage.get("pool") or POOL,
+        )
+        for name, stage in drawing["stages"].items()
+    ]
+    return [*found, Task(PUBLISH, PUBLISH, tuple(task.id for task in found))]
+
+
+def only(id: str) -> Task:
+    """Return the task of this id alone, for a worker: what it runs is in the run's commit, not in a drawing here."""
+    return Task(id, id.replace(".", "@", 1), ())
+
+
+def digest(drawing: Mapping[str, Any]) -> str:
+    """Return what tells two drawings apart; it is a tag of the DAG."""
+    return "drawing-" + hashlib.sha256(json.dumps(drawing, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def queues(drawing: Mapping[str, Any]) -> list[str]:
+    """Return the queues that the tasks of a drawing are in."""
+    return list(dict.fromkeys([QUEUE, *(task.queue for task in tasks(drawing))]))
+
+
+def folder_of(run: str) -> str:
+    """Return a run's id as the name of a folder that Docker can mount: Airflow's own ids have colons in them."""
+    return NO_NAME.sub("-", run)
+
+
+def command(run: str, stage: str, attempt: int, commit: str, patch: str) -> Sequence[str]:
+    """Return the call of one attempt; what its exit codes mean stands in `attempt.py`."""
+    words = ["sh", "scripts/airflow/task.sh", folder_of(run), stage, str(attempt), commit]
+    return [*words, patch] if patch else words
