@@ -72,8 +72,9 @@ def queues(drawing: Mapping[str, Any]) -> list[str]:
 
 
 def folder_of(run: str) -> str:
-    """Return a run's id as the name of a folder that Docker can mount: Airflow's own ids have colons in them."""
-    return NO_NAME.sub("-", run)
+    """Return a run's id as the name of a folder that Docker can mount, another for each: Airflow's ids have colons."""
+    name = NO_NAME.sub("-", run).lstrip(".")
+    return name if name == run else f"{name}-{hashlib.sha256(run.encode()).hexdigest()[:8]}"
 
 
 def command(run: str, stage: str, attempt: int, commit: str, patch: str) -> Sequence[str]:

@@ -1,6 +1,6 @@
-"""Looks at web pages: takes {name: {url, texts, curves}} as JSON on standard input and waits until each page shows its
-texts and, by metric, curves of at least so many points. Writes <name>.png below the folder that is the first argument,
-and prints {name: {text, curves}} as JSON."""
+"""Looks at web pages: takes {name: {url, texts, curves, cookies}} as JSON on standard input and waits until each page
+shows its texts and, by metric, curves of at least so many points. Writes <name>.png below the folder that is the first
+argument, and prints {name: {text, curves}} as JSON."""
 
 import json
 import sys
@@ -55,9 +55,20 @@ def is_shown(browser: Chrome, texts: Sequence[str], curves: Mapping[str, int]) -
 
 
 def look(
-    browser: Chrome, name: str, folder: Path, *, url: str, texts: Sequence[str] = (), curves: Mapping[str, int] = {}
+    browser: Chrome,
+    name: str,
+    folder: Path,
+    *,
+    url: str,
+    texts: Sequence[str] = (),
+    curves: Mapping[str, int] = {},
+    cookies: Mapping[str, str] = {},
 ) -> dict[str, Any]:
     """Return what the page at `url` shows once it shows all that is wanted, or patience ends."""
+    if cookies:
+        browser.get(url)  # a browser takes a cookie for the page that it is at
+        for each, value in cookies.items():
+            browser.add_cookie({"name": each, "value": value})
     browser.get("about:blank")  # a change of the part behind # alone would load nothing
     browser.get(url)
     try:
