@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 AGAIN = 75
 """The exit code after which a task is tried again (EX_TEMPFAIL): a fault of an engine, a server or a network."""
-GRACE = 20  # seconds that an attempt has to end; its stage has ten of them
+GRACE = 45  # seconds that an attempt has to end: its stage has ten of them, and its clone is put in order
 LARGEST = 1 << 20  # bytes of a patch, which travels in the run's parameters
 LONGEST = 2000  # characters of a line; a stage's output is a stranger's
 OF_MAKE = re.compile(r"make(\[\d+\])?: ")
