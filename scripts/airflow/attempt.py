@@ -21,10 +21,12 @@ LARGEST = 1 << 20  # bytes of a patch, which travels in the run's parameters
 LONGEST = 2000  # characters of a line; a stage's output is a stranger's
 OF_MAKE = re.compile(r"make(\[\d+\])?: ")
 """How make begins its own last line, which says no more than that something failed."""
+ERROR = "error: "
+"""How the sentence of a fault begins; a note about what is left may follow it."""
 
 
 class End(NamedTuple):
-    """How an attempt ended: its exit code (of a signal 128 and its number), and its last line."""
+    """How an attempt ended: its exit code (of a signal 128 and its number), and its last error, else its last line."""
 
     code: int
     sentence: str
@@ -40,7 +42,7 @@ class Attempt:
 
     def run(self, say: Callable[[str], object]) -> End:
         """Run it to its end; `say` gets each line that it prints."""
-        last = ""
+        last = error = ""
         with subprocess.Popen(
             self._command,
             cwd=self._clone,
@@ -54,10 +56,13 @@ class Attempt:
             while line := process.stdout.readline(LONGEST):
                 text = shown(line)
                 say(text)
-                if text.strip() and not OF_MAKE.match(text):
+                if text.startswith(ERROR):
+                    error = text.strip()
+                elif text.strip() and not OF_MAKE.match(text):
                     last = text.strip()
         code = process.returncode
-        return End(code if code >= 0 else 128 - code, last or f"{self._command[0]} ended with {code} and said nothing")
+        said = error or last or f"{self._command[0]} ended with {code} and said nothing"
+        return End(code if code >= 0 else 128 - code, said)
 
     def stop(self) -> None:
         """End it, as Ctrl-C would: make, the runner and the stage's container end in order."""

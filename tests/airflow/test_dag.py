@@ -14,6 +14,7 @@ import pytest
 
 from scripts.pipeline import images, template
 from scripts.project import ROOT, Project, UserError
+from tests.conftest import wait_until
 
 drawing = pytest.importorskip("scripts.airflow.drawing")
 attempt = pytest.importorskip("scripts.airflow.attempt")
@@ -188,10 +189,13 @@ def called(script, tmp_path):
 
 @pytest.mark.parametrize("code", [0, 1, 2, 75, 137])
 def test_the_exit_code_is_the_programs(code, tmp_path):
-    """Whether a task is tried again is decided by the exit code alone; the sentence is the last line, but make's."""
-    end, said = called(f"echo one; echo 'error: the sentence'; echo 'make: *** [x] Error 1' >&2; exit {code}", tmp_path)
+    """Whether a task is tried again is decided by the exit code alone; the sentence is the last error, whatever else is
+    said after it."""
+    lines = ["error: not this one", "error: the sentence", "this attempt is kept", "make: *** [x] Error 1"]
+    end, said = called("\n".join([*(f"echo '{line}'" for line in lines), f"exit {code}"]), tmp_path)
     assert end == (code, "error: the sentence")
-    assert said == ["one", "error: the sentence", "make: *** [x] Error 1"]
+    assert said == lines
+    assert called(f"echo one; echo two; echo 'make: *** [x] Error 1' >&2; exit {code}", tmp_path)[0] == (code, "two")
 
 
 @pytest.mark.parametrize(
@@ -219,15 +223,13 @@ def test_a_task_that_is_stopped_leaves_no_process(tmp_path):
     running = attempt.Attempt(["sh", "-c", "sleep 60 & echo $! > pid; wait"], tmp_path)
     thread = threading.Thread(target=running.run, args=[lambda line: None])
     thread.start()
-    for _ in range(200):
-        if (tmp_path / "pid").exists() and (tmp_path / "pid").read_text():
-            break
-        time.sleep(0.05)
+    pid = tmp_path / "pid"
+    wait_until(lambda: pid.exists() and pid.read_text().strip(), "the program to begin")
     running.stop()
     thread.join(10)
     assert not thread.is_alive()
-    status = Path("/proc", (tmp_path / "pid").read_text().strip(), "status")
-    assert not status.exists() or "zombie" in status.read_text()
+    status = Path("/proc", pid.read_text().strip(), "status")
+    wait_until(lambda: not status.exists() or "zombie" in status.read_text(), "its other process to end", 5)
 
 
 # --- a patch travels
