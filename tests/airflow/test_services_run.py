@@ -132,7 +132,7 @@ def pages(clone: Clone, ran: Make, failed: Make, tmp_path_factory: pytest.TempPa
     at, cookies = "http://127.0.0.1:8080/dags/pipeline", {"_token": asked(clone, "token")}
     wanted = {
         "airflow-grid": {"url": at, "texts": ["ingest", "train", "publish"], "cookies": cookies},
-        "airflow-log": {"url": f"{at}/runs/{run_of(ran)}/tasks/train", "texts": ["train    |"]},
+        "airflow-log": {"url": f"{at}/runs/{run_of(ran)}/tasks/train", "texts": ["train_accuracy="]},
         "airflow-failed": {"url": f"{at}/runs/{run_of(failed)}/tasks/preprocess", "texts": ["expected", "Failed"]},
     }
     output = Path(os.environ["TEST_OUTPUT"])
@@ -153,7 +153,7 @@ def test_the_grid_shows_a_row_a_task(pages: dict[str, dict[str, Any]]) -> None:
 
 def test_a_tasks_log_has_the_stages_own_lines(pages: dict[str, dict[str, Any]]) -> None:
     """A person reads what the stage printed, and why another one failed."""
-    assert "train    |" in pages["airflow-log"]["text"]
+    assert re.search(r"train +\| train_accuracy=", pages["airflow-log"]["text"])
     assert re.search(r"AirflowFailException: .*expected", pages["airflow-failed"]["text"])
 
 
