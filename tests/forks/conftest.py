@@ -7,7 +7,7 @@ import pytest
 from scripts.pipeline import template
 from scripts.project import ROOT
 
-EXAMPLE = "dbe6e0266b34"
+EXAMPLE = "85061a24d99a"
 """The digest of the example (see `example`)."""
 
 
