@@ -25,6 +25,7 @@ from docker import DockerClient
 from docker.errors import NotFound
 
 from scripts.pipeline import template
+from scripts.pipeline.containers import stop
 from scripts.project import ROOT
 
 pytest.register_assert_rewrite("tests.killing")
@@ -248,10 +249,10 @@ def clone_at() -> Iterator[Callable[[str], Clone]]:
         return made[-1]
 
     yield make_clone
-    for listed, remove in (("container ls --all", "container rm --force --volumes"), ("network ls", "network rm")):
-        for clone in made:
-            if found := clone.docker(*listed.split(), "--quiet"):
-                subprocess.run(["docker", *remove.split(), *found], check=True, stdout=subprocess.DEVNULL)
+    for clone in made:
+        stop(clone.docker("container", "ls", "--all", "--quiet"), grace=0)  # one may just be removing itself
+        if networks := clone.docker("network", "ls", "--quiet"):
+            subprocess.run(["docker", "network", "rm", *networks], check=True, stdout=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="session")

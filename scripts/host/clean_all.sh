@@ -20,7 +20,7 @@ docker version > /dev/null 2>&1 || die "no Docker engine answers, so nothing was
 mine="label=pipeline.clone=$clone"
 forget_former_place
 # A runner that calls this (the tests) is of another clone.
-docker container ls --all --quiet --filter "$mine" | with_each docker container rm --force
+remove_containers --filter "$mine"
 docker network ls --quiet --filter "$mine" | with_each docker network rm
 docker volume ls --quiet --filter "$mine" | with_each docker volume rm
 docker image ls --format '{{.Repository}}:{{.Tag}}' "stages/clone-$clone" | with_each docker image rm

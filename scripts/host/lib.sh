@@ -28,6 +28,19 @@ with_each() {
     [ -z "$words" ] || "$@" $words > /dev/null
 }
 
+# Removes the containers that these filters of 'docker ls' name. Docker refuses one that is just removing itself
+# ('--rm'): that one is waited for.
+remove_containers() {
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        found=$(docker container ls --all --quiet "$@")
+        # shellcheck disable=SC2086
+        if [ -z "$found" ] || docker container rm --force $found > /dev/null 2>&1; then return; fi
+        sleep 1
+    done
+    # shellcheck disable=SC2086
+    docker container rm --force $found > /dev/null # its own words say what is wrong
+}
+
 # A clone that was moved has another name for its containers: those of the old one would go on with its files.
 forget_former_place() {
     former=$(cat .local/place 2> /dev/null) || former=
@@ -35,7 +48,7 @@ forget_former_place() {
     case $former in '' | "$here") return ;; esac
     if [ ! -e "$former/.git" ]; then
         theirs="label=pipeline.clone=$(printf %s "$former" | hash12)"
-        docker container ls --all --quiet --filter "$theirs" | with_each docker container rm --force
+        remove_containers --filter "$theirs"
         docker network ls --quiet --filter "$theirs" | with_each docker network rm
         say "this clone was moved from $former: what still ran for it there is removed"
     fi
