@@ -143,10 +143,9 @@ def test_somebody_writes(registry: Clone, hostile: Hostile) -> None:
     check_hostile(registry, hostile)
 
 
-@pytest.mark.parametrize("case", ["a machine that sets stages since abc", "a reason with power"])
-def test_somebody_writes_one_of_a_kind(registry: Clone, case: str) -> None:
-    """As above: a tag that stopped every run once, and one that reached the terminal."""
-    check_hostile(registry, HOSTILE[case])
+def test_somebody_writes_one_of_a_kind(registry: Clone) -> None:
+    """As above: a tag that stopped every run once."""
+    check_hostile(registry, HOSTILE["a machine that sets stages since abc"])
 
 
 RECORDS = {

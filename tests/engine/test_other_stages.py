@@ -41,6 +41,7 @@ def test_a_stage_is_renamed(clone: Clone) -> None:
     assert re.search(r"^fit +stages/fit:\w+$", done.stdout, re.M)
 
 
+@pytest.mark.deep
 def test_a_stage_is_deleted(clone: Clone) -> None:
     """Without stages/ingest, and with a file of the user's below data/external/ in its place, everything works."""
     external = clone.path / "data" / "external" / "flowers.csv"

@@ -201,6 +201,7 @@ def test_a_server_killed_while_a_model_is_published(clone: Clone, voters: int, r
     next_run_publishes(clone, published_before=is_published(lost))
 
 
+@pytest.mark.deep
 def test_a_server_killed_while_train_runs(clone: Clone) -> None:
     """A server that dies before train has made a model costs no training; the next run publishes it."""
     train(clone, 27)
@@ -239,6 +240,7 @@ def test_a_silent_server_keeps_no_stage_from_running(clone: Clone) -> None:
     next_run_publishes(clone)
 
 
+@pytest.mark.deep
 def test_a_server_that_takes_no_artifacts_gets_no_model(clone: Clone) -> None:
     """A server that lets each client write artifacts to a folder of its own is refused, and nothing is registered."""
     train(clone, 33)
@@ -348,8 +350,10 @@ SAYS = {
 }
 
 
-@pytest.mark.parametrize("cause", DEATHS, ids=lambda cause: cause.__name__)
-@pytest.mark.parametrize("target", ["ui", pytest.param("run", marks=pytest.mark.deep)])
+@pytest.mark.parametrize(
+    "cause", [pytest.param(of_a_newer_mlflow, marks=DEEP), that_crashes], ids=lambda cause: cause.__name__
+)
+@pytest.mark.parametrize("target", ["ui", pytest.param("run", marks=DEEP)])
 def test_a_server_that_dies_at_its_start_is_told(clone: Clone, cause: Callable[[Clone], None], target: str) -> None:
     """What kept the local server from starting is told as soon as it has ended, with its last words; then it starts."""
     clone.make("down")

@@ -397,6 +397,7 @@ def test_data_travels_by_the_remote(clone: Clone, clone_at: Callable[[str], Clon
     assert other.changes() == []
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("up_to_date")
 def test_what_the_remote_has_is_not_run(clone: Clone, clone_at: Callable[[str], Clone]) -> None:
     """A stage whose result is on the remote is restored in another clone, by dvc.lock or by the run-cache; no other

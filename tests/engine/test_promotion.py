@@ -147,6 +147,7 @@ def pages(registered: list[dict], browser: Browser) -> dict[str, dict[str, Any]]
     return browser.look(wanted)
 
 
+@pytest.mark.deep  # it needs a browser, whose image takes a minute
 def test_the_models_page_shows_versions_aliases_and_reasons(pages: dict[str, dict[str, Any]]) -> None:
     """The registered model's page lists four versions with aliases, decisions and reasons."""
     shown = pages["model"]["text"]
@@ -155,6 +156,7 @@ def test_the_models_page_shows_versions_aliases_and_reasons(pages: dict[str, dic
     assert shown.count("not better than production") >= 2
 
 
+@pytest.mark.deep  # it needs a browser, whose image takes a minute
 def test_the_versions_page_shows_where_it_comes_from(pages: dict[str, dict[str, Any]]) -> None:
     """The page of the version in production shows its stage, its alias, its run and its tags."""
     shown = pages["version"]["text"]
@@ -163,6 +165,7 @@ def test_the_versions_page_shows_where_it_comes_from(pages: dict[str, dict[str, 
         assert text in shown
 
 
+@pytest.mark.deep  # it needs a browser, whose image takes a minute
 def test_the_runs_page_shows_parameters_of_all_stages(pages: dict[str, dict[str, Any]]) -> None:
     """The run's page shows each parameter of each stage once, and with the stage's name if two stages have it."""
     shown = pages["run"]["text"].splitlines()
@@ -173,6 +176,7 @@ def test_the_runs_page_shows_parameters_of_all_stages(pages: dict[str, dict[str,
     assert "seed" not in shown
 
 
+@pytest.mark.deep  # it needs a browser, whose image takes a minute
 def test_the_runs_page_shows_each_metric_once(pages: dict[str, dict[str, Any]]) -> None:
     """The run's page shows each metric once, both data sets, and the version registered from it."""
     shown = pages["run"]["text"]
@@ -184,17 +188,20 @@ def test_the_runs_page_shows_each_metric_once(pages: dict[str, dict[str, Any]]) 
     assert "Failed to load" not in shown
 
 
+@pytest.mark.deep  # it needs a browser, whose image takes a minute
 def test_the_runs_page_draws_curves(pages: dict[str, dict[str, Any]]) -> None:
     """A column of a plots file with steps is a curve on the run's page, with each of its points once."""
     assert pages["curves"]["curves"]["train_accuracy"] == 10
     assert pages["curves"]["curves"]["accuracy"] == 0  # a number is no curve
 
 
+@pytest.mark.deep  # it needs a browser, whose image takes a minute
 def test_the_experiments_page_lists_the_runs(pages: dict[str, dict[str, Any]]) -> None:
     """The experiment's page lists the four runs."""
     assert pages["runs"]["text"].count("iris-classifier-") >= 4
 
 
+@pytest.mark.deep  # it needs a browser, whose image takes a minute
 def test_artifacts_are_shown(pages: dict[str, dict[str, Any]]) -> None:
     """The run's artifacts hold the pictures, the model and the pipeline's files, and show them."""
     for text in ("confusion.png", "importance.png", "roc.png", "metrics.json", "model", "pipeline"):

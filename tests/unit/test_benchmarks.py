@@ -186,6 +186,7 @@ def test_memory_of_containers_by_either_cgroup(tmp_path, folder, stat):
 
 
 @pytest.mark.docker
+@pytest.mark.deep
 def test_make_bench_keeps_what_it_found(clone_at):
     """`make bench` shows a table, writes each time and each bound with the machine, date and commit, and cleans up."""
     clone = clone_at("bench")
