@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -30,7 +31,7 @@ def test_the_page_follows_the_run(project, place, events, monkeypatch, end):
             if end == "well":
                 history.write(place, facts.run_of(NAME, events, outcome="well"), "the report")
 
-    monkeypatch.setattr(live.time, "sleep", then)
+    monkeypatch.setattr(live, "time", SimpleNamespace(sleep=then))  # not the one in which other threads sleep
     with (project.local / "run.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert live.folder(project) == place
