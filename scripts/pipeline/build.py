@@ -55,6 +55,13 @@ def ensure(wanted: Mapping[str, Image], project: Project = PROJECT) -> list[str]
     return [image.name for image in todo]
 
 
+def renew(wanted: Mapping[str, Image], project: Project = PROJECT) -> None:
+    """Build again those of `wanted`, all of which are here, that an older version of this project has not labelled."""
+    for name, image in wanted.items():
+        if image_registry.fault(image.tag, image):
+            build(image, wanted[BASE] if name != BASE else None, project)
+
+
 def build(image: Image, base: Image | None, project: Project = PROJECT) -> None:
     """Build `image` from its sources alone. Raise UserError with the end of Docker's output if that fails, Unavailable
     if the engine, the network or an index of packages seems to be away."""

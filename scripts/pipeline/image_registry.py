@@ -52,9 +52,8 @@ def pull(wanted: Iterable[Image]) -> Iterator[Image]:
         if said:
             _tell(f"{SETTING}: {registry} did not give {image.tag} ({said}); images are built here")
             return
-        fault = _take(name, image)
-        if fault:
-            _tell(f"{SETTING}: {name} is not taken: {fault}; it is built here")
+        if wrong := _take(name, image):
+            _tell(f"{SETTING}: {name} is not taken: {wrong}; it is built here")
             continue
         _tell(f"pulled {image.tag} in {time.monotonic() - began:.0f} s")
         yield image
@@ -66,10 +65,8 @@ def push(wanted: Iterable[Image]) -> None:
     if not registry:
         raise UserError(f"{SETTING} is empty; expected the address of a registry of images: set it in .env")
     for image in wanted:
-        if fault := _fault(image.tag, image):
-            raise UserError(
-                f"{image.tag} is here and nobody would take it: {fault}: 'docker image rm {image.tag}', and call again"
-            )
+        if found := fault(image.tag, image):
+            raise UserError(f"{image.tag} would not be taken by other machines: {found}: correct its Dockerfile")
         name = f"{registry}/{image.tag}"
         docker("tag", image.tag, name)
         said = _call("push", name)
@@ -94,17 +91,17 @@ def _call(verb: str, name: str) -> str:
 def _take(name: str, image: Image) -> str:
     """Give an image that was pulled its own tag, unless there is something wrong with it; return that."""
     try:
-        fault = _fault(name, image)
-        if not fault:
+        wrong = fault(name, image)
+        if not wrong:
             docker("tag", name, image.tag)
     except Unavailable as error:  # another clone may have pulled it too, and forgotten its long name first
-        fault = str(error)
+        wrong = str(error)
     _forget(name)
-    return fault
+    return wrong
 
 
-def _fault(name: str, image: Image) -> str:
-    """Return why an image is not the one that is wanted; nothing if it is."""
+def fault(name: str, image: Image) -> str:
+    """Return why the image here of this name is not the one that is wanted; nothing if it is."""
     found, python = json.loads(docker("image", "inspect", name, os.environ["PYTHON_IMAGE"]))
     labels = {label: value for label, value in _labels(found).items() if label.startswith(OURS) and label != ANY}
     expected = image.labels(os.environ["PYTHON_IMAGE"])

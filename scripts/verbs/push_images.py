@@ -7,5 +7,6 @@ def main(arguments: list[str]) -> None:
     wanted = images.load()
     image_registry.address()  # before anything is built
     build.ensure(wanted)
+    build.renew(wanted)
     image_registry.push(wanted.values())
     print(f"{len(wanted)} images are in {image_registry.address()}")

@@ -119,7 +119,7 @@ def test_what_is_sent_is_what_others_would_take(docker):
     name = f"{HOST}/{STAGE.tag}"
     assert docker.asked[1:] == [f"tag {STAGE.tag} {name}", f"push --quiet {name}", f"image rm {name}"]
     inspected(docker, {**LABELS, "pipeline.tag": "older"}, name=STAGE.tag)
-    with pytest.raises(UserError, match=r"nobody would take it: its label pipeline.tag is 'older'"):
+    with pytest.raises(UserError, match=r"would not be taken by other machines: its label pipeline.tag is 'older'"):
         image_registry.push([STAGE])
 
 
@@ -130,3 +130,11 @@ def test_a_registry_that_takes_nothing_is_a_sentence(docker):
     with pytest.raises(Unavailable, match=r"is not in .*: no basic auth credentials; expected a registry that takes"):
         image_registry.push([STAGE])
     assert docker.asked[-1] == f"image rm {HOST}/{STAGE.tag}"
+
+
+def test_an_image_without_its_labels_is_built_again(docker, project):
+    """One that an older version built has none by which others know it: it is built again, and no other is."""
+    inspected(docker, {"pipeline.image": "base", "pipeline.python": "python:3"}, name=BASE_IMAGE.tag)
+    inspected(docker, LABELS, name=STAGE.tag)
+    build.renew(WANTED, project)
+    assert built(docker) == [BASE_IMAGE.tag]
