@@ -279,7 +279,7 @@ POINTS = {
     READS: (FIRST, f"{FIRST}@{FIRST}.py:table"),
     WRITES: (SECOND, f"{SECOND}@_local.py:Path.replace:2"),
     FITS: (THIRD, f"{THIRD}@{THIRD}.py:fit"),
-    SENT: (THIRD, "dvc_adapter.py:forget_listings"),
+    SENT: (THIRD, "dvc_adapter.py:size_of"),
     UNDECIDED: ("publish", "publish/reconcile.py:Judge.__call__"),
 }
 """A moment of a run: the task, and the function that begins then (see tests/stop)."""
