@@ -94,8 +94,11 @@ dagshub-connect: ## Make a DagsHub repository that mirrors this GitHub repositor
 upgrade: ## Bring a newer version of the machinery, FROM=url-or-path, into this fork; asks first
 	@sh scripts/host/upgrade.sh "$$FROM" "$$BASE"
 
-build: ## Build the images that are missing
+build: ## Build the images that are missing; with IMAGE_REGISTRY, pull those that it has
 	@$(RUNNER) build
+
+push-images: ## Send the stage images to IMAGE_REGISTRY, for other machines to pull
+	@$(RUNNER) push_images
 
 ##@ Make it yours
 

@@ -31,7 +31,7 @@ def s3_server(clone: Clone) -> Iterator[None]:
     """An S3 server on the clone's network, by the name of s3."""
     image, name = f"stages/clone-{clone.id}:s3", f"{clone.network}-s3"
     command = ["docker", "buildx", "build", "--builder", "default", "--quiet", "--pull=false", "--tag", image]
-    for argument in ("PYTHON_IMAGE", *build.render.PROXIES):
+    for argument in ("PYTHON_IMAGE", *build.PROXIES):
         command += ["--build-arg", argument]
     command += ["--label", "pipeline.image=s3", str(Path(__file__).parent.parent / "s3")]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

@@ -91,7 +91,7 @@ tidy() {
     if [ -n "${watch:-}" ]; then kill "$watch" 2> /dev/null || true; fi
     if is_mine; then
         let_go "$attempt"
-        (cd "$attempt" && rm -f .env .local/mlflow-password .dvc/config.local)
+        (cd "$attempt" && rm -f .env .local/mlflow-password .local/home/.docker/config.json .dvc/config.local)
         if [ "$code" = 0 ]; then remove_up_to_this; fi # and else it is kept to be looked at
         rmdir "$tries" ".local/airflow/$run" 2> /dev/null || true
     fi
@@ -168,16 +168,11 @@ with_absolute_paths() {
 
 has_network() { docker network inspect "$network" > /dev/null 2>&1; }
 if ! has_network; then # one task at a time: an engine makes two networks of one name, and then takes neither
-    waited=0
-    until mkdir .local/airflow/.network 2> /dev/null || has_network || [ "$waited" -ge 30 ]; do
-        sleep 1
-        waited=$((waited + 1))
-    done
-    has_network || docker network create --label "pipeline.clone=$own_id" "$network" > /dev/null || has_network || {
-        rmdir .local/airflow/.network
-        later "the network $network could not be made: see above; expected an engine with room for one more network"
-    }
-    rmdir .local/airflow/.network 2> /dev/null || true
+    exec 9> .local/airflow/network.lock
+    if command -v flock > /dev/null; then flock 9; fi # macOS has none; a worker is a container, and has it
+    has_network || docker network create --label "pipeline.clone=$own_id" "$network" > /dev/null || has_network \
+        || later "the network $network could not be made: see above; expected an engine with room for one more network"
+    exec 9>&-
 fi
 if [ "$stage" = publish ] || grep -Eq "network *= *[\"']mlflow" "$attempt/dvc.yaml.template"; then
     sh scripts/host/runner.sh ui > /dev/null || { # with a password in it
@@ -187,8 +182,8 @@ if [ "$stage" = publish ] || grep -Eq "network *= *[\"']mlflow" "$attempt/dvc.ya
     }
 fi
 ln -s "$main/.local/dvc-remote" "$attempt/.local/dvc-remote" # where the default remote is, seen from there
-for file in .env .local/mlflow-password; do
-    if [ -e "$file" ]; then (umask 077 && cp "$file" "$attempt/$file"); fi
+for file in .env .local/mlflow-password .local/home/.docker/config.json; do # the last one is docker's: logins
+    if [ -e "$file" ]; then (umask 077 && mkdir -p "$attempt/$(dirname "$file")" && cp "$file" "$attempt/$file"); fi
 done
 if [ ! -e .env ]; then (umask 077 && cp "$attempt/.env.example" "$attempt/.env"); fi
 if [ -e .dvc/config.local ]; then

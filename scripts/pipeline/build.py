@@ -1,4 +1,5 @@
-"""Builds the images that are missing: the base first, then the stages side by side."""
+"""Provides the images that are missing: from the registry of .env, else built, the base first, then the stages side by
+side."""
 
 import fcntl
 import json
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+from scripts.pipeline import image_registry
 from scripts.pipeline.containers import docker
 from scripts.pipeline.failures import TRANSIENT
 from scripts.pipeline.images import BASE, Image
@@ -36,11 +38,14 @@ def on_this_machine() -> dict[str, str]:
 
 
 def ensure(wanted: Mapping[str, Image], project: Project = PROJECT) -> list[str]:
-    """Build those of `wanted`, the base among them, that this machine lacks; return the names of those built."""
+    """Pull or build those of `wanted`, the base among them, that are not here; return the names of those built."""
     base = wanted[BASE]
     ids = on_this_machine()
     todo = [image for image in wanted.values() if image.tag not in ids]
     claim_present(wanted, ids)  # first of all: what is not claimed yet, clean-all in another clone deletes
+    for image in image_registry.pull([*todo]):
+        docker("tag", image.tag, claim(image))
+        todo.remove(image)
     if base in todo:
         with _one_at_a_time(project):
             if base.tag not in on_this_machine():  # another process may have built it meanwhile
@@ -48,6 +53,13 @@ def ensure(wanted: Mapping[str, Image], project: Project = PROJECT) -> list[str]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         list(pool.map(lambda image: build(image, base, project), [image for image in todo if image is not base]))
     return [image.name for image in todo]
+
+
+def renew(wanted: Mapping[str, Image], project: Project = PROJECT) -> None:
+    """Build again those of `wanted`, all of which are here, that an older version of this project has not labelled."""
+    for name, image in wanted.items():
+        if image_registry.fault(image.tag, image):
+            build(image, wanted[BASE] if name != BASE else None, project)
 
 
 def build(image: Image, base: Image | None, project: Project = PROJECT) -> None:
@@ -82,7 +94,8 @@ def _command(image: Image, base: Image | None) -> list[str]:
         arguments["BASE_IMAGE"] = base.tag
     command = ["docker", "buildx", "build", "--builder", "default", "--progress", "plain", "--pull=false"]
     command += ["--tag", image.tag, "--tag", claim(image)]
-    command += ["--label", f"pipeline.image={image.name}", "--label", f"pipeline.python={python}"]
+    for name, value in image.labels(python).items():
+        command += ["--label", f"{name}={value}"]
     for name, value in arguments.items():
         command += ["--build-arg", f"{name}={value}"]
     for name in PROXIES:

@@ -48,6 +48,10 @@ class Image(NamedTuple):
     tag: str
     sources: Mapping[str, Source]
 
+    def labels(self, python: str) -> dict[str, str]:
+        """Return the labels of this image, built from the Python image of that name."""
+        return {"pipeline.image": self.name, "pipeline.python": python, "pipeline.tag": self.tag}
+
     def context(self) -> bytes:
         """Return the build context: a tar archive of the sources."""
         buffer = io.BytesIO()

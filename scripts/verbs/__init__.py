@@ -4,7 +4,7 @@ ONE_AT_A_TIME = {"run", "publish", "push", "pull", "clean", "promote", "rollback
 """The verbs that change outputs, production or code, run stages, or hold DVC's own locks."""
 
 NO_SECRETS = {
-    *("exec", "metrics", "plots", "build", "setup_env", "setup_dvc", "clean", "fmt", "lint", "lock"),
+    *("exec", "metrics", "plots", "build", "push_images", "setup_env", "setup_dvc", "clean", "fmt", "lint", "lock"),
     *("check", "merge_lock", "upgrade", "new_stage", "rename", "start", "devcontainer", "notebook"),
 }
 """The verbs that speak to no server of ours."""

@@ -123,17 +123,21 @@ def test_an_attempt_works_in_a_clone_of_its_own(main: Main) -> None:
 
 
 def test_an_attempt_has_the_settings_of_its_clone(main: Main) -> None:
-    """.env, the password of the local MLflow server, DVC's own settings and the default remote are this clone's, and no
-    more readable than here."""
+    """.env, the password of the local MLflow server, logins at registries of images, DVC's own settings and the default
+    remote are this clone's, and no more readable than here."""
     (main.path / ".local").mkdir()
     (main.path / ".env").write_text("A=1\n")
     (main.path / ".local" / "mlflow-password").write_text("secret")
+    login = main.path / ".local" / "home" / ".docker" / "config.json"
+    login.parent.mkdir(parents=True)
+    login.write_text("{}")
     (main.path / ".dvc" / "config.local").write_text(
         "['remote \"nas\"']\n    url = ../../nas\n['remote \"s3\"']\n    url = s3://b/c\n[cache]\n    dir = /big\n"
     )
     assert main.attempt(RUNS='ls -l .local/dvc-remote > "$SEEN/link"').returncode == 0
     assert (main.seen / ".env").read_text() == "A=1\n"
     assert (main.seen / ".local" / "mlflow-password").read_text() == "secret"
+    assert (main.seen / login.relative_to(main.path)).read_text() == "{}"
     assert (main.seen / ".dvc" / "config.local").read_text() == (
         f"['remote \"nas\"']\n    url = {main.path.parent}/nas\n"
         "['remote \"s3\"']\n    url = s3://b/c\n[cache]\n    dir = /big\n"
