@@ -1,26 +1,23 @@
 """The numbers of the metrics files: as they are, as the commit that is checked out has them, and the change."""
 
-import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import yaml
-from tabulate import tabulate
 
-from scripts.pipeline.console import printable
 from scripts.pipeline.stage import Pipeline
 from scripts.project import Project, UserError
 from scripts.registry import comparison, provenance
 from scripts.registry.logged import read_metrics
 from scripts.registry.recorded import cache_path, files
 from scripts.registry.stage_files import files_below, yaml_value
-
-LONGEST_NAME = 36
-"""Characters; with three numbers beside it a row has 80."""
+from scripts.tables import Table
 
 
 class Metric(NamedTuple):
@@ -74,29 +71,16 @@ def _cached(path: str, digest: str, project: Project) -> dict[str, dict[str, flo
 # --- as they are shown
 
 
-def table(found: Sequence[Metric]) -> str:
-    """Return a line for each metric, below the file's name if there are several: at most 80 columns."""
-    tables = []
-    for file in dict.fromkeys(metric.file for metric in found):
-        rows = [
-            (_short(metric.name), _shown(metric.now), _shown(metric.head), change(metric.head, metric.now))
-            for metric in found
-            if metric.file == file
-        ]
-        heading = _short(PurePosixPath(file).as_posix())
-        tables.append(tabulate(rows, (heading, "now", "HEAD", "change"), tablefmt="simple", disable_numparse=True,
-                               colalign=("left", "right", "right", "right")))  # fmt: skip
-    return "\n\n".join(tables)
-
-
-def _short(name: str) -> str:
-    """Return a name that fits, without its middle."""
-    name = printable(name)
-    return name if len(name) <= LONGEST_NAME else f"{name[:12]}…{name[13 - LONGEST_NAME :]}"
-
-
-def _shown(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"
+def parts(found: Sequence[Metric]) -> list[Table]:
+    """Return a row for each metric; a table a file."""
+    return [
+        Table(
+            (file, "now", "HEAD", "change"),
+            [(metric.name, metric.now, metric.head, change(metric.head, metric.now)) for metric in of_file],
+            right={1, 2, 3},
+        )
+        for file, of_file in ((file, list(some)) for file, some in groupby(found, attrgetter("file")))
+    ]
 
 
 def change(before: float | None, now: float | None) -> str:
@@ -104,13 +88,3 @@ def change(before: float | None, now: float | None) -> str:
     if before is None or now is None or before == now or not (math.isfinite(before) and math.isfinite(now)):
         return ""
     return f"{now - before:+.4g}"
-
-
-def as_json(found: Sequence[Metric]) -> str:
-    """Return the same for a program; null stands for what is no finite number too, which JSON has not."""
-    rows = [{name: _finite(value) for name, value in metric._asdict().items()} for metric in found]
-    return json.dumps({"metrics": rows}, indent=2)
-
-
-def _finite(value: object) -> object:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
