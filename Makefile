@@ -54,8 +54,8 @@ dag: ## The pipeline as a graph
 metrics: ## The numbers of the metrics files, beside those of HEAD
 	@$(RUNNER) metrics "json=$$JSON" "md=$$MD"
 
-plots: ## Draw the plots into dvc_plots/index.html
-	@$(RUNNER) plots
+plots: ## Draw the plots into dvc_plots/index.html; BASE=main those of that commit beside them
+	@$(RUNNER) plots "base=$$BASE"
 
 ui: ## Where MLflow is; starts it if it is local
 	@$(RUNNER) ui

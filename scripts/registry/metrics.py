@@ -1,22 +1,19 @@
 """The numbers of the metrics files: as they are, as the commit that is checked out has them, and the change."""
 
 import math
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import groupby
 from operator import attrgetter
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-import yaml
-
 from scripts.pipeline.stage import Pipeline
 from scripts.project import Project, UserError
-from scripts.registry import comparison, provenance
+from scripts.registry import earlier
 from scripts.registry.logged import read_metrics
-from scripts.registry.recorded import cache_path, files
-from scripts.registry.stage_files import files_below, yaml_value
+from scripts.registry.stage_files import files_below
 from scripts.tables import Table
 
 
@@ -45,26 +42,16 @@ def metrics(pipeline: Pipeline, project: Project) -> Iterator[Metric]:
 
 def at_head(paths: Sequence[str], project: Project) -> dict[str, dict[str, dict[str, float]]]:
     """Return the numbers that HEAD's dvc.lock names and DVC's cache has: by path, and by the path in a folder."""
-    text = provenance.git("show", f"HEAD:{provenance.LOCK}", project=project, may_fail=True)
-    try:
-        stages = (yaml_value(text, aliases=False) or {}).get("stages") or {}
-        lock = files({str(name): entry for name, entry in stages.items() if isinstance(entry, Mapping)})
-    except (yaml.YAMLError, ValueError, AttributeError):  # a merge with conflicts, committed
-        return {}
-    known = {path: lock[path][1] for path in paths if path in lock}
-    return {path: _cached(path, digest, project) for path, digest in known.items() if digest != "unknown"}
+    with TemporaryDirectory() as folder:
+        list(earlier.lay_out(paths, earlier.lock_at("HEAD", project), Path(folder), project))
+        return {path: _below(Path(folder, path)) for path in paths if Path(folder, path).exists()}
 
 
-def _cached(path: str, digest: str, project: Project) -> dict[str, dict[str, float]]:
+def _below(place: Path) -> dict[str, dict[str, float]]:
     found = {}
-    for inside, md5 in (comparison.contents(digest, project) or {}).items():
-        cached = cache_path(md5, project.root)
-        with TemporaryDirectory() as folder:  # by the name that says of what kind it is
-            copy = Path(folder, PurePosixPath(path, inside).name)
-            try:
-                found[inside] = read_metrics(Path(shutil.copyfile(cached, copy)))
-            except (OSError, UserError):  # it is not in the cache, or was no file of metrics then
-                continue
+    for file in [place] if place.is_file() else [path for path in place.rglob("*") if path.is_file()]:
+        with suppress(UserError):  # it was no file of metrics then
+            found[file.relative_to(place).as_posix().removeprefix(".")] = read_metrics(file)
     return found
 
 
