@@ -110,7 +110,7 @@ def _widths(rows: Sequence[Sequence[Sequence[str]]], width: int) -> list[int]:
     lines = [[line for row in rows for cell in row[column : column + 1] for line in cell] for column in columns]
     widths = [min(width, max(map(cell_len, found), default=0)) for found in lines]
     while sum(widths) > width - len(GAP) * (len(columns) - 1) and max(widths) > LEAST:
-        widths[widths.index(max(widths))] -= 1
+        widths = [min(each, max(widths) - 1) for each in widths]
     return [max(found, 1) for found in widths]
 
 

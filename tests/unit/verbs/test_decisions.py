@@ -51,7 +51,7 @@ def test_models_has_a_row_a_version(registry, capsys):
     models.main(["model="])
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= 80
-    rows = {part.split()[0]: " ".join(part.split()) for part in re.split(r"^ +(?=\d)", printed, flags=re.M)[1:]}
+    rows = {part.split()[0]: " ".join(part.split()) for part in re.split(r"^ {6}(?=\d)", printed, flags=re.M)[1:]}
     assert rows["1"].startswith("1 Production 0.9 better production 2026-01-01T00:00:00 by ann, commit cccccccc")
     assert "and changes" in rows["1"]
     assert rows["2"].startswith("2 Staging better staging 2026-01-01")
