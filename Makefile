@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 .NOTPARALLEL:
 RUNNER := sh scripts/host/runner.sh
 # What is typed reaches the runner as it is: make would expand a $ in it, and the shell what quotation marks let out.
-WORDS := MODEL VERSION ALIAS A B WHY YES T SEED ONLY QUICK CMD FROM BASE NAME AFTER LIKE NEW EXPERIMENT STAGE JSON
+WORDS := MODEL VERSION ALIAS A B WHY YES T SEED ONLY QUICK CMD FROM BASE NAME AFTER LIKE NEW EXPERIMENT STAGE JSON MD
 # Rooms that not everyone needs: each has targets of its own, and can be deleted.
 include $(wildcard scripts/*/targets.mk)
 $(foreach word,$(WORDS),$(eval override $(word) := $$(value $(word))))
@@ -40,10 +40,10 @@ pull: ## Fetch them from there
 
 run-push: run push ## run, then push
 
-##@ Look
+##@ Look (JSON=1 prints tables for programs, MD=1 as Markdown)
 
-status: ## What the next run would run
-	@$(RUNNER) exec dvc status
+status: ## What a run would do with each stage, in a line, and whether the model at hand is published
+	@$(RUNNER) status "json=$$JSON" "md=$$MD"
 
 explain: ## Why each stage would run, or would not: before anything does; STAGE= one of them, JSON=1 for programs
 	@$(RUNNER) explain "stage=$$STAGE" "json=$$JSON"
@@ -51,11 +51,11 @@ explain: ## Why each stage would run, or would not: before anything does; STAGE=
 dag: ## The pipeline as a graph
 	@$(RUNNER) exec dvc dag
 
-metrics: ## The numbers of the metrics files, beside those of HEAD; JSON=1 for programs
-	@$(RUNNER) metrics "json=$$JSON"
+metrics: ## The numbers of the metrics files, beside those of HEAD
+	@$(RUNNER) metrics "json=$$JSON" "md=$$MD"
 
-plots: ## Draw the plots into dvc_plots/index.html
-	@$(RUNNER) plots
+plots: ## Draw the plots into dvc_plots/index.html; BASE=main those of that commit beside them
+	@$(RUNNER) plots "base=$$BASE"
 
 ui: ## Where MLflow is; starts it if it is local
 	@$(RUNNER) ui
@@ -76,7 +76,8 @@ compare: ## Versions A= and B= side by side; without B=, A and production
 reproduce: ## Run a version's code again, and compare each output
 
 models promote rollback lineage compare reproduce:
-	@$(RUNNER) $@ "model=$$MODEL" "version=$${VERSION:-$$ALIAS}" "a=$$A" "b=$$B" "why=$$WHY" "yes=$$YES"
+	@$(RUNNER) $@ "model=$$MODEL" "version=$${VERSION:-$$ALIAS}" "a=$$A" "b=$$B" "why=$$WHY" "yes=$$YES" \
+	  "json=$$JSON" "md=$$MD"
 
 ##@ Set up (make run does it by itself)
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from scripts.explain.causes import Cause
 from scripts.pipeline.dvc_adapter import Forecast, Will
@@ -28,7 +29,7 @@ def lines(found: Found) -> list[str]:
     for about, causes in found:
         told.append(f"{about.name:<{width}}  {_headline(about, will)}")
         told += [f"{'':<{width}}    {cause.kind}: {cause.text}" for cause in causes]
-    return [*told, "", _sum(found)]
+    return [*told, "", summary(found)]
 
 
 def _headline(about: Forecast, will: Mapping[str, Will]) -> str:
@@ -58,7 +59,8 @@ def _then(about: Forecast) -> str:
     return "then it runs if that makes something else than before"
 
 
-def _sum(found: Found) -> str:
+def summary(found: Found) -> str:
+    """Return in a line what a run would do."""
     counts = {kind: [about.name for about, _ in found if about.will is kind] for kind in Will}
     if not would_run(found):
         restored = len(counts[Will.RESTORE])
@@ -69,8 +71,22 @@ def _sum(found: Found) -> str:
     return "; ".join(said)
 
 
+def rows(found: Found) -> list[tuple[str, str, list[str]]]:
+    """Return for each stage its name, what happens to it, and the causes."""
+    will = {about.name: about.will for about, _ in found}
+    return [
+        (about.name, _headline(about, will), [f"{cause.kind}: {cause.text}" for cause in causes])
+        for about, causes in found
+    ]
+
+
 def as_json(found: Found) -> str:
     """Return the same for a program."""
+    return json.dumps(described(found), indent=2)
+
+
+def described(found: Found) -> dict[str, Any]:
+    """Return the same as values that JSON has."""
     stages = [
         {
             "name": about.name,
@@ -81,4 +97,4 @@ def as_json(found: Found) -> str:
         }
         for about, causes in found
     ]
-    return json.dumps({"stages": stages, "would_run": would_run(found)}, indent=2)
+    return {"stages": stages, "would_run": would_run(found)}

@@ -126,7 +126,7 @@ esac
 case "$*" in 'exec dvc '*) needs_network= ;; esac
 case $verb in
 exec | metrics | plots | setup_env | setup_dvc | dagshub_connect | push | pull | clean | lint) holds_socket='' ;;
-explain | check | merge_lock | upgrade) holds_socket='' ;;
+explain | status | check | merge_lock | upgrade) holds_socket='' ;;
 fmt | lock) holds_socket='' edits=all ;;
 run | notebook) ends_with_make=1 ;;
 shell) edits=all ;;

@@ -4,7 +4,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -62,6 +62,7 @@ class Console:
             apart = {"redirect_stdout": False, "redirect_stderr": False}
             self._live = Live("", console=console, auto_refresh=False, transient=True, **apart)
         self._last = ""
+        self._since = time.monotonic()
         self._began: dict[str, float] = {}
 
     def __enter__(self) -> Self:
@@ -101,15 +102,17 @@ class Console:
             for text in list(lines)[-LAST_LINES:]:
                 self.line(stage, text)
 
-    def goes_on(self, ended: int, stages: int) -> None:
-        """Renew the line at the bottom: how many of how many have ended, and how long the others have run."""
+    def goes_on(self, ended: int, stages: int, progress: Callable[[], str] = str) -> None:
+        """Renew the line at the bottom: the time so far, what `progress` says of it, and how many stages are where."""
         if self._live:
             from rich.text import Text
 
             now = time.monotonic()
+            times = ", ".join(filter(None, [f"{now - self._since:.0f} s", printable(progress())]))
             running = ", ".join(f"{stage} {now - began:.0f} s" for stage, began in self._began.items())
-            text = f"{ended} of {stages} stages ended; running: {running or '-'}"
-            self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+            counts = {f"running ({running})": len(self._began), "waiting": stages - ended - len(self._began)}
+            counted = [f"{ended} done", *(f"{count} {what}" for what, count in counts.items() if count)]
+            self._live.update(Text(f"{times}: {', '.join(counted)}", no_wrap=True, overflow="ellipsis"), refresh=True)
 
     def _print(self, stage: str, texts: Sequence[str], mark: str = "") -> None:
         self._last = stage

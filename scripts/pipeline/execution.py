@@ -50,6 +50,9 @@ class Listener(Protocol):
         `sentence` that says why, and what it `printed` last.
         """
 
+    def progress(self) -> str:
+        """Called for a terminal's bottom line, once a second or more: what to say beside the time so far."""
+
 
 class Failure(NamedTuple):
     """Why a stage failed, in a sentence, the lines that it had printed, and whether it may pass by itself."""
@@ -252,7 +255,7 @@ class _Run:
     def _follow(self) -> None:
         """Show what comes in, until a worker has said something or has ended, or the console is to be renewed."""
         ended = len(self.tasks) - len(self.plan.not_begun) - len(self.workers)
-        self.console.goes_on(ended, len(self.tasks))
+        self.console.goes_on(ended, len(self.tasks), self.listener.progress if self.listener else str)
         workers = self.workers.values()
         descriptors = {number: each for each in workers for number in (each.output, each.told, each.ended)}
         ready = wait(list(descriptors), timeout=REFRESH)

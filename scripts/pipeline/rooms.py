@@ -25,6 +25,9 @@ class Room(Protocol):
     def fact(self, kind: str, **values: Any) -> None:
         """Called for each fact of the run: those of `Listener.fact`, and of `Heard.fact`."""
 
+    def progress(self) -> str:
+        """Called as `Listener.progress` is; a room with nothing to say of it may leave it out."""
+
     def end(self, outcome: str, error: str) -> None:
         """Called once, when all that the run began has ended: WELL, FAILED or INTERRUPTED, and why."""
 
@@ -60,6 +63,14 @@ class Heard:
         """
         for name, room in list(self._rooms.items()):
             self._guard(name, lambda room=room: room.fact(kind, **values))
+
+    def progress(self) -> str:
+        """Return what the rooms say of how far the run is."""
+        found: list[str] = []
+        for name, room in list(self._rooms.items()):
+            if hasattr(room, "progress"):
+                self._guard(name, lambda room=room: found.append(room.progress()))
+        return ", ".join(filter(None, found))
 
     def end(self, outcome: str, error: str = "") -> None:
         for name, room in list(self._rooms.items()):

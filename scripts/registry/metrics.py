@@ -1,26 +1,20 @@
 """The numbers of the metrics files: as they are, as the commit that is checked out has them, and the change."""
 
-import json
 import math
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-import yaml
-from tabulate import tabulate
-
-from scripts.pipeline.console import printable
 from scripts.pipeline.stage import Pipeline
 from scripts.project import Project, UserError
-from scripts.registry import comparison, provenance
+from scripts.registry import earlier
 from scripts.registry.logged import read_metrics
-from scripts.registry.recorded import cache_path, files
-from scripts.registry.stage_files import files_below, yaml_value
-
-LONGEST_NAME = 36
-"""Characters; with three numbers beside it a row has 80."""
+from scripts.registry.stage_files import files_below
+from scripts.tables import Table
 
 
 class Metric(NamedTuple):
@@ -48,55 +42,32 @@ def metrics(pipeline: Pipeline, project: Project) -> Iterator[Metric]:
 
 def at_head(paths: Sequence[str], project: Project) -> dict[str, dict[str, dict[str, float]]]:
     """Return the numbers that HEAD's dvc.lock names and DVC's cache has: by path, and by the path in a folder."""
-    text = provenance.git("show", f"HEAD:{provenance.LOCK}", project=project, may_fail=True)
-    try:
-        stages = (yaml_value(text, aliases=False) or {}).get("stages") or {}
-        lock = files({str(name): entry for name, entry in stages.items() if isinstance(entry, Mapping)})
-    except (yaml.YAMLError, ValueError, AttributeError):  # a merge with conflicts, committed
-        return {}
-    known = {path: lock[path][1] for path in paths if path in lock}
-    return {path: _cached(path, digest, project) for path, digest in known.items() if digest != "unknown"}
+    with TemporaryDirectory() as folder:
+        list(earlier.lay_out(paths, earlier.lock_at("HEAD", project), Path(folder), project))
+        return {path: _below(Path(folder, path)) for path in paths if Path(folder, path).exists()}
 
 
-def _cached(path: str, digest: str, project: Project) -> dict[str, dict[str, float]]:
+def _below(place: Path) -> dict[str, dict[str, float]]:
     found = {}
-    for inside, md5 in (comparison.contents(digest, project) or {}).items():
-        cached = cache_path(md5, project.root)
-        with TemporaryDirectory() as folder:  # by the name that says of what kind it is
-            copy = Path(folder, PurePosixPath(path, inside).name)
-            try:
-                found[inside] = read_metrics(Path(shutil.copyfile(cached, copy)))
-            except (OSError, UserError):  # it is not in the cache, or was no file of metrics then
-                continue
+    for file in [place] if place.is_file() else [path for path in place.rglob("*") if path.is_file()]:
+        with suppress(UserError):  # it was no file of metrics then
+            found[file.relative_to(place).as_posix().removeprefix(".")] = read_metrics(file)
     return found
 
 
 # --- as they are shown
 
 
-def table(found: Sequence[Metric]) -> str:
-    """Return a line for each metric, below the file's name if there are several: at most 80 columns."""
-    tables = []
-    for file in dict.fromkeys(metric.file for metric in found):
-        rows = [
-            (_short(metric.name), _shown(metric.now), _shown(metric.head), change(metric.head, metric.now))
-            for metric in found
-            if metric.file == file
-        ]
-        heading = _short(PurePosixPath(file).as_posix())
-        tables.append(tabulate(rows, (heading, "now", "HEAD", "change"), tablefmt="simple", disable_numparse=True,
-                               colalign=("left", "right", "right", "right")))  # fmt: skip
-    return "\n\n".join(tables)
-
-
-def _short(name: str) -> str:
-    """Return a name that fits, without its middle."""
-    name = printable(name)
-    return name if len(name) <= LONGEST_NAME else f"{name[:12]}…{name[13 - LONGEST_NAME :]}"
-
-
-def _shown(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"
+def parts(found: Sequence[Metric]) -> list[Table]:
+    """Return a row for each metric; a table a file."""
+    return [
+        Table(
+            (file, "now", "HEAD", "change"),
+            [(metric.name, metric.now, metric.head, change(metric.head, metric.now)) for metric in of_file],
+            right={1, 2, 3},
+        )
+        for file, of_file in ((file, list(some)) for file, some in groupby(found, attrgetter("file")))
+    ]
 
 
 def change(before: float | None, now: float | None) -> str:
@@ -104,13 +75,3 @@ def change(before: float | None, now: float | None) -> str:
     if before is None or now is None or before == now or not (math.isfinite(before) and math.isfinite(now)):
         return ""
     return f"{now - before:+.4g}"
-
-
-def as_json(found: Sequence[Metric]) -> str:
-    """Return the same for a program; null stands for what is no finite number too, which JSON has not."""
-    rows = [{name: _finite(value) for name, value in metric._asdict().items()} for metric in found]
-    return json.dumps({"metrics": rows}, indent=2)
-
-
-def _finite(value: object) -> object:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -25,6 +25,7 @@ MOST_POINTS = 10_000  # of a curve
 MOST_GROUPS = 20  # curves of one column
 MOST_CLASSES, CLASSES_WITH_NUMBERS = 100, 20
 MOST_BARS = 50
+STD = "_std"
 MOST_TICKS = 12  # texts below a picture
 LONGEST_TEXT = 60
 LARGEST = 1e100  # what lies beyond is no point: axes would overflow
@@ -80,6 +81,14 @@ def draw(entries: Iterable[Any], tables: Mapping[str, Table], form: str = "png")
             print(f"not drawn: {printable(plot.name)} ({why})", flush=True)
 
 
+class Bar(NamedTuple):
+    """A bar's name, its length, and how far it may be off on each side, if that is known."""
+
+    name: str
+    length: float
+    error: float | None = None
+
+
 class Chart(NamedTuple):
     """What a plot shows, for who draws it without matplotlib: curves, or else bars or the rows of a matrix, by name."""
 
@@ -89,7 +98,7 @@ class Chart(NamedTuple):
     y: str
     curves: Sequence[tuple[str, Sequence[float], Sequence[float]]] = ()  # label, x and y
     points: bool = False  # whether the curves are points, without lines
-    bars: Sequence[tuple[str, float]] = ()
+    bars: Sequence[Bar] = ()
     matrix: Sequence[tuple[str, Sequence[float]]] = ()
 
 
@@ -185,6 +194,7 @@ def _picture(plot: Plot, series: Sequence[Series], form: str) -> bytes:
         raise CannotDraw(f"has the template {plot.template}; expected one of {', '.join(DRAWINGS)}")
     import warnings
 
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=SIZE, layout="constrained")
@@ -197,7 +207,9 @@ def _picture(plot: Plot, series: Sequence[Series], form: str) -> bytes:
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a letter that the font lacks
-        figure.savefig(file, format=form, dpi=DPI)
+        # Twice the same plot is twice the same picture: names in it are no random ones, and it bears no date.
+        with rc_context({"svg.hashsalt": "plots"}):
+            figure.savefig(file, format=form, dpi=DPI, metadata={"Date": None} if form == "svg" else None)
     return file.getvalue()
 
 
@@ -264,7 +276,7 @@ def _curves_at(
         for group in dict.fromkeys(groups):
             rows = [row for row, of_row in enumerate(groups) if of_row == group]
             rows = rows[:: max(1, len(rows) // MOST_POINTS)]
-            label = " ".join(filter(None, [_label(one, series), group]))
+            label = " ".join(filter(None, [_label(one, series), group, _constants(one, group, rows)]))
             yield label, [xs[row] for row in rows], [ys[row] for row in rows]
 
 
@@ -302,6 +314,18 @@ def _groups(one: Series) -> list[str] | None:
     return one.table.column(name) if name else None
 
 
+def _constants(one: Series, group: str, rows: Sequence[int]) -> str:
+    """Return what the other columns say of a curve as a whole, such as the area below it: `(auc 0.98)`."""
+    others = [name for name in one.table.columns if name not in (one.x_name, one.y_name, _grouping(one))]
+    found = []
+    for name in others if group else ():
+        column = one.table.column(name)
+        cells = {column[row] for row in rows}
+        if len(cells) == 1 < len(rows) and (value := numbers([*cells])):
+            found.append(f"{name} {value[0]:.4g}")
+    return f"({', '.join(found)})" if found else ""
+
+
 def _label(one: Series, series: Sequence[Series]) -> str:
     """Return what tells a series apart from the others: its column, or its file, or both."""
     columns, files = {other.y_name for other in series}, {other.path for other in series}
@@ -330,12 +354,18 @@ def _bars_sorted(axes: "Axes", series: Sequence[Series], plot: Plot) -> None:
     _draw_bars(axes, series[0], _sorted_bars(_lengths(series[0])))
 
 
-def _sorted_bars(bars: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
-    return sorted(bars, key=lambda bar: (math.isnan(bar[1]), -bar[1]))
+def _sorted_bars(bars: Sequence[Bar]) -> list[Bar]:
+    return sorted(bars, key=lambda bar: (math.isnan(bar.length), -bar.length))
 
 
-def _lengths(one: Series) -> list[tuple[str, float]]:
-    return list(zip(one.y, _numbers(_x(one), one.x_name), strict=True))
+def _lengths(one: Series) -> list[Bar]:
+    """Return the bars; a column that is called like theirs, with STD behind it, has their standard deviations."""
+    lengths, std = _numbers(_x(one), one.x_name), f"{one.x_name}{STD}"
+    errors = _numbers(one.table.column(std), std) if std in one.table.columns else [math.nan] * len(lengths)
+    return [
+        Bar(name, length, error if error >= 0 else None)
+        for name, length, error in zip(one.y, lengths, errors, strict=True)
+    ]
 
 
 def _x(one: Series) -> Sequence[str]:
@@ -344,12 +374,14 @@ def _x(one: Series) -> Sequence[str]:
     return one.x
 
 
-def _draw_bars(axes: "Axes", one: Series, bars: Sequence[tuple[str, float]]) -> None:
+def _draw_bars(axes: "Axes", one: Series, bars: Sequence[Bar]) -> None:
     """Draw the first bars, the first one on top, in a picture that grows with them."""
     bars = bars[:MOST_BARS]
     places = range(len(bars))
-    axes.barh(places, [length for _, length in bars])
-    axes.set_yticks(places, [_text(text) for text, _ in bars])
+    errors = [math.nan if bar.error is None else bar.error for bar in bars]
+    known = {"xerr": errors, "capsize": 3, "ecolor": "#333333"} if any(bar.error is not None for bar in bars) else {}
+    axes.barh(places, [bar.length for bar in bars], **known)
+    axes.set_yticks(places, [_text(bar.name) for bar in bars])
     axes.invert_yaxis()
     axes.set_xlabel(_text(one.x_name))
     figure: Figure = axes.get_figure()

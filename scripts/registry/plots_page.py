@@ -16,7 +16,10 @@ from scripts.registry.stage_files import TABLES, Refused, Table, files_below, re
 
 LARGEST_SVG = 200_000
 """Bytes of a drawing; one with more is shown as a picture of dots, whose size does not grow with its points."""
-IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg")
+LARGEST_IMAGE = 5_000_000
+"""Bytes of an image of the base that a page holds."""
+KINDS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".gif": "gif", ".webp": "webp", ".svg": "svg+xml"}
+IMAGES = tuple(KINDS)
 
 
 class Picture(NamedTuple):
@@ -27,25 +30,62 @@ class Picture(NamedTuple):
     source: str
 
 
-def draw(pipeline: Pipeline, root: Path, folder: Path) -> Path | None:
+class Base(NamedTuple):
+    """What the plots are put beside: what it is called, and the folder that has its files by their paths."""
+
+    name: str
+    root: Path
+
+
+class Pair(NamedTuple):
+    """A plot as it is, and as it was; None where there is none. `is_same` if the two look alike."""
+
+    now: Picture | None
+    base: Picture | None
+
+    @property
+    def is_same(self) -> bool:
+        return bool(self.now and self.base) and self.now.source == self.base.source
+
+
+def draw(pipeline: Pipeline, root: Path, folder: Path, base: Base | None = None) -> Path | None:
     """Draw the plots of dvc.yaml, and the plots of stages that it does not name, into `folder`/index.html.
 
-    Return its path, None if there is nothing to draw. What cannot be drawn is left out, and said in a line.
+    Return its path, None if there is nothing to draw. What cannot be drawn is left out, and said in a line. Of `base`
+    the same plots are drawn, from its files, beside them.
     """
-    entries = {name: look for each in pipeline.plots for name, look in _named(each).items()}
-    made = [path for stage in pipeline.stages.values() for path in stage.plots.values()]
-    named = {path for name, look in entries.items() for path in (name, *_files_of(look))}
-    files = _files(root, [*made, *(path for path in named if _is_inside(path))])
-    tables = {path: table for path in files if path.endswith(TABLES) and (table := _table(root, path))}
-    others = [path for path in made if path not in named]
-    pictures = [*_drawn([*entries.items(), *((path, None) for path in others)], tables), *_images(files, root, folder)]
-    if not pictures:
+    now = {picture.name: picture for picture in _pictures(pipeline, root, folder)}
+    before = {picture.name: picture for picture in _pictures(pipeline, base.root)} if base else {}
+    if not now:
         return None
     folder.mkdir(exist_ok=True)
     page = folder / "index.html"
-    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
-    atomic_write(page, templates.get_template("plots.html.jinja").render(pictures=pictures))
+    pairs = [Pair(now.get(name), before.get(name)) for name in dict.fromkeys([*now, *before])]
+    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    shown = {"pairs": pairs, "base": printable(base.name) if base else ""}
+    atomic_write(page, templates.get_template("plots.html.jinja").render(shown))
     return page
+
+
+def paths_of(pipeline: Pipeline) -> list[str]:
+    """Return the paths of all files and folders of which there are plots."""
+    entries = [(name, look) for each in pipeline.plots for name, look in _named(each).items()]
+    made = [path for stage in pipeline.stages.values() for path in stage.plots.values()]
+    named = [path for name, look in entries for path in (name, *_files_of(look))]
+    return list(dict.fromkeys([*made, *(path for path in named if _is_inside(path))]))
+
+
+def _pictures(pipeline: Pipeline, root: Path, folder: Path | None = None) -> Iterator[Picture]:
+    """Yield the plots of the files below `root`; pictures that stages drew stay there, as seen from `folder`."""
+    entries = {name: look for each in pipeline.plots for name, look in _named(each).items()}
+    named = {path for name, look in entries.items() for path in (name, *_files_of(look))}
+    files = _files(root, paths_of(pipeline))
+    tables = {path: table for path in files if path.endswith(TABLES) and (table := _table(root, path))}
+    others = [path for stage in pipeline.stages.values() for path in stage.plots.values() if path not in named]
+    yield from _drawn([*entries.items(), *((path, None) for path in others)], tables)
+    for path in files:
+        if path.lower().endswith(IMAGES) and (source := _source(root / path, folder)):
+            yield Picture(printable(path), printable(path), source)
 
 
 def _named(entry: Any) -> Mapping[str, Any]:
@@ -93,13 +133,15 @@ def _drawn(entries: list[tuple[str, Any]], tables: Mapping[str, Table]) -> Itera
             kind = "svg+xml"
             if len(image) > LARGEST_SVG:
                 kind, image = "png", dict(plots.draw([{name: look}], tables))[drawn]
-            source = f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
-            yield Picture(printable(drawn), printable(title or drawn), source)
+            yield Picture(printable(drawn), printable(title or drawn), _data(image, kind))
 
 
-def _images(files: list[str], root: Path, folder: Path) -> Iterator[Picture]:
-    """Yield the pictures that stages drew, which stay where they are."""
-    for path in files:
-        if path.lower().endswith(IMAGES):
-            place = (root / path).relative_to(folder, walk_up=True)
-            yield Picture(printable(path), printable(path), quote(place.as_posix()))
+def _source(image: Path, folder: Path | None) -> str | None:
+    """Return where a page in `folder` finds an image; without one, the image itself, if it is not too large."""
+    if folder:
+        return quote(image.relative_to(folder, walk_up=True).as_posix())
+    return _data(image.read_bytes(), KINDS[image.suffix.lower()]) if image.stat().st_size <= LARGEST_IMAGE else None
+
+
+def _data(image: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"

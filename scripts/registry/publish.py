@@ -25,7 +25,9 @@ from scripts.registry.records import Version
 
 
 class NotPublished(UserError):
-    """A model was made and is not in the registry."""
+    """A model was made and is not in the registry; `why` says it in a few words."""
+
+    why = ""
 
 
 class NotPublishedYet(NotPublished, Unavailable):
@@ -140,9 +142,11 @@ def score_of(project: Project, model: Model) -> float | None:
 
 def not_published(model: Model, why: str, kind: type[NotPublished] = NotPublished) -> NotPublished:
     """Return the error that says that a model was made and is not in the registry."""
-    return kind(
+    error = kind(
         f"{model.name} is trained, but not published: {why}; 'make run' publishes it once that works, without training"
     )
+    error.why = why
+    return error
 
 
 class Publication:

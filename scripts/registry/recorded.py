@@ -7,18 +7,15 @@ import functools
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tabulate import tabulate
-
 from scripts import mlflow_server, settings
 from scripts.faults import reason
-from scripts.pipeline.console import printable
 from scripts.project import UserError
 from scripts.registry import reader
 from scripts.registry.logged import Made, leaves
@@ -30,6 +27,8 @@ FOLDER = "pipeline"
 """Where below a run's artifacts the record is."""
 GIVEN = "given"
 """Stands for a stage where a file is the user's own."""
+NOT_PUSHED = "not pushed"
+"""Stands for a place in the remote."""
 
 type Lock = Mapping[str, Mapping[str, Any]]
 """The entries of a dvc.lock, by the stage's name."""
@@ -141,12 +140,6 @@ def model_file(version: Version) -> str:
 # --- what the record says
 
 
-def table(rows: Iterable[Sequence[Any]], headers: Sequence[str] = ()) -> str:
-    """Return rows of what a registry answered, as a table: no character of it can move a terminal's cursor."""
-    cells = [["null" if cell is None else printable(cell) for cell in row] for row in rows]
-    return tabulate(cells, headers, tablefmt="simple" if headers else "plain", disable_numparse=True)
-
-
 def files(lock: Lock) -> dict[str, tuple[str, str]]:
     """Return the files of a dvc.lock: by path, the stage that makes it, or GIVEN, and the hash that DVC has of it."""
     read = {path: (GIVEN, digest) for entry in lock.values() for path, digest in _entries(entry, "deps")}
@@ -187,34 +180,42 @@ def is_inside(path: str) -> bool:
     return not Path(path).is_absolute() and ".." not in Path(path).parts
 
 
-def description(model: str, state: State, version: Version, record: Record) -> Iterator[tuple[str, str]]:
-    """Yield what there is to say of a version besides its images, parameters and files: a name and a text each."""
+def description(model: str, state: State, version: Version, record: Record) -> dict[str, Any]:
+    """Return what there is to say of a version besides its images, parameters and files, by name."""
     tags, site = version.tags, mlflow_server.address()
-    commit = tags.get(COMMIT, "unknown")
-    dagshub = "" if settings.is_local(os.environ) else f"  {site}/commit/{commit}"
-    aliases = "".join(f", {alias}" for alias, number in sorted(state.aliases.items()) if number == version.number)
-    page = f"{site}/{mlflow_server.route(f'models/{quote(model)}')}"
-    yield "model", f"{model} version {version.number} ({version.stage}{aliases})  {page}"
-    yield "file", f"{model_file(version)}, SHA-256 {tags.get(DIGEST, 'unknown')}"
-    yield "decision", f"{tags.get('decision', 'none yet')}: {tags.get('reason', '')}"
-    yield "run", version.run_id
-    yield "commit", f"{commit}{dagshub}"
-    if patch := record.patch:
-        lines = patch.count(b"\n")
-        yield "patch", f"{lines} lines beyond the commit: the run's artifact {FOLDER}/{PATCH}"
-    yield "lock", f"{FOLDER}/{LOCK}, SHA-256 {tags.get(RECEIPT, 'unknown')}"
+    commit = tags.get(COMMIT)
+    return {
+        "model": model,
+        "version": version.number,
+        "stage": version.stage,
+        "aliases": sorted(alias for alias, number in state.aliases.items() if number == version.number),
+        "page": f"{site}/{mlflow_server.route(f'models/{quote(model)}')}",
+        "file": model_file(version),
+        "sha256": tags.get(DIGEST),
+        "decision": tags.get("decision"),
+        "reason": tags.get("reason"),
+        "run": version.run_id,
+        "commit": commit,
+        "commit_page": None if settings.is_local(os.environ) or not commit else f"{site}/commit/{commit}",
+        "patch_lines": record.patch.count(b"\n"),
+        "lock_sha256": tags.get(RECEIPT),
+    }
 
 
-def facts(version: Version, record: Record, metrics: Mapping[str, float]) -> dict[str, str]:
+def facts(version: Version, record: Record, metrics: Mapping[str, float]) -> dict[str, Any]:
     """Return all that there is to compare of a version, by name, in the order in which it is shown."""
     tags = version.tags
-    found: dict[str, object] = {"stage": version.stage, "decision": tags.get("decision")}
+    found: dict[str, Any] = {"stage": version.stage, "decision": tags.get("decision")}
     found |= {name: tags.get(name) for name in (COMMIT, DIRTY)}
     found |= {f"metric {name}": value for name, value in sorted(metrics.items())}
     found |= {f"param {name}": value for name, value in record.params.items()}
     found |= {f"data {path}": digest for path, (_, digest) in files(record.lock).items()}
-    found |= {f"image {name}": tag for name, tag in record.images.items()}
-    return {name: "null" if value is None else str(value) for name, value in found.items()}
+    return found | {f"image {name}": tag for name, tag in record.images.items()}
+
+
+def shown(value: Any) -> str:
+    """Return a value as it is told: null as YAML has it."""
+    return "null" if value is None else str(value)
 
 
 # --- DVC's own
@@ -246,7 +247,7 @@ def remote_places(digests: Iterable[str], root: Path) -> dict[str, str]:
     for digest in digests:
         try:
             remote = dvc_adapter.remote_of(_repository(root))
-            found[digest] = fault or dvc_adapter.address_of(remote, digest) or "not pushed"
+            found[digest] = fault or dvc_adapter.address_of(remote, digest) or NOT_PUSHED
         except (*transfer.FAULTS, ImportError) as error:  # the last: no client for a remote of this kind is installed
             found[digest] = fault = f"unknown: {reason(error)}"
     return found

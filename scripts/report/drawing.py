@@ -63,14 +63,15 @@ def _drawing(chart: Chart) -> Drawing:
         for label, points in curves
         if points
     ]
-    values = [abs(value) for _, row in chart.matrix for value in row] + [abs(length) for _, length in chart.bars]
+    values = [abs(value) for _, row in chart.matrix for value in row]
+    values += [abs(bar.length) + (bar.error or 0) for bar in chart.bars]
     most = max([value for value in values if math.isfinite(value)], default=0) or 1
     cut = chart._replace(
         name=text(chart.name),
         title=text(chart.title),
         x=text(chart.x),
         y=text(chart.y),
-        bars=[(text(name), length) for name, length in chart.bars[:MOST_BARS]],
+        bars=[bar._replace(name=text(bar.name)) for bar in chart.bars[:MOST_BARS]],
         matrix=[(text(name), row) for name, row in chart.matrix] if len(chart.matrix) <= MOST_CLASSES else [],
     )
     return Drawing(cut, placed, x, y, most)

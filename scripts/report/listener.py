@@ -6,12 +6,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from scripts.pipeline.console import tell
 from scripts.pipeline.stage import Pipeline
 from scripts.project import Project
+
+if TYPE_CHECKING:
+    from scripts.report.estimate import Left
 
 ENDS_WITHIN = 1  # second
 
@@ -31,6 +35,11 @@ class Recorder:
         self._watch: subprocess.Popen[bytes] | None = None
         self._lock = b""
         self._published: list[dict[str, Any]] = []
+        self._jobs = 1
+        self._needs: dict[str, Any] = {}  # of the stages that have not ended
+        self._running: dict[str, float] = {}
+        self._usual: dict[str, float] | None = None
+        self._said = (0.0, "")
 
     def fact(self, kind: str, **values: Any) -> None:
         if kind == "published":
@@ -41,7 +50,29 @@ class Recorder:
         if kind != "published":
             self._note(kind, **values)
         if kind == "plan":
+            self._jobs = values["jobs"]
+            self._needs = {name: of for name, of in values["needs"].items() if name not in values["up_to_date"]}
             self._watch_containers()
+        elif kind == "begins":
+            self._running.setdefault(values["stage"], time.monotonic())
+        elif kind == "ends":
+            self._running.pop(values["stage"], None)
+            self._needs.pop(values["stage"], None)
+
+    def progress(self) -> str:
+        """Return how long the run will still take, as far as earlier runs tell; reckoned again each second."""
+        now = time.monotonic()
+        if now - self._said[0] >= 1:
+            self._said = (now, str(self._left(now)))
+        return self._said[1]
+
+    def _left(self, now: float) -> "Left":
+        from scripts.report import estimate, facts, history
+
+        if self._usual is None:
+            earlier = (run for run in history.backwards(self._project) if run["outcome"] != facts.RUNNING)
+            self._usual = estimate.usual(islice(earlier, estimate.RUNS))
+        return estimate.left(self._usual, self._needs, self._running, self._jobs, now)
 
     def _begin(self) -> None:
         if self._folder:

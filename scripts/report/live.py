@@ -8,7 +8,7 @@ from scripts.report import facts, history, page
 
 PAGE = "live.html"
 PAUSE = 1.0  # seconds between two states of the page
-AT_ITS_END = f"0; url={history.PAGE}"
+RENEWED_EACH = 2  # seconds, by the browser
 
 
 def folder(project: Project) -> Path:
@@ -24,9 +24,9 @@ def folder(project: Project) -> Path:
 def follow(place: Path, project: Project) -> str:
     """Renew the page until the run has ended; return how it did. The page then leads to the run's report."""
     while (run := history.of(place, project)) and run["outcome"] == facts.RUNNING:
-        atomic_write(place / PAGE, page.page(run, refresh="2"))
+        atomic_write(place / PAGE, page.page(run, renew=RENEWED_EACH))
         time.sleep(PAUSE)
     if not (place / history.PAGE).exists():  # it was killed
         atomic_write(place / history.PAGE, page.page(run))
-    atomic_write(place / PAGE, page.page(run, refresh=AT_ITS_END))
+    atomic_write(place / PAGE, page.page(run, moved_to=history.PAGE))
     return run["outcome"]

@@ -1,10 +1,11 @@
 """How `make log` says what runs were: lines of at most 80 columns."""
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from scripts.report.page import change, counted, cut, number, seconds
+from scripts.report.page import change, counted, number, seconds
+from scripts.tables import Table, text
 
 WIDTH = 80
 type Run = Mapping[str, Any]
@@ -52,14 +53,13 @@ def differences(a: Run, b: Run) -> dict[str, Any]:
 
 
 def side_by_side(a: Run, b: Run) -> str:
-    """Return a line for each thing that differs between two runs."""
-    rows = [("", a["id"], b["id"], "change"), *_rows(differences(a, b)["differs"])]
-    if len(rows) == 1:
+    """Return a row for each thing that differs between two runs."""
+    differs = differences(a, b)["differs"]
+    if not differs:
         return f"{a['id']} and {b['id']} do not differ"
-    return "\n".join(f"{name:<28}  {old:>19}  {new:>19}  {by:>8}".rstrip() for name, old, new, by in rows)
+    rows = [(name, _shown(old), _shown(new), change(new, old)) for name, (old, new) in differs.items()]
+    return text(Table(("", a["id"], b["id"], "change"), rows, right={1, 2, 3}))
 
 
-def _rows(found: Mapping[str, list[Any]]) -> Iterator[tuple[str, str, str, str]]:
-    for name, (old, new) in found.items():
-        shown = [cut(value if isinstance(value, str) else number(value), 19) for value in (old, new)]
-        yield cut(name, 28), *shown, change(new, old)[:8]
+def _shown(value: float | str | None) -> str:
+    return value if isinstance(value, str) else number(value)

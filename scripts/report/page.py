@@ -1,5 +1,7 @@
 """The page of a run: one file with no script in it, and no address of another host."""
 
+import base64
+import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,8 +20,22 @@ LONGEST_NAME = 22  # characters in a box
 type Run = Mapping[str, Any]
 
 
-def page(run: Run, drawings: Sequence[Drawing] = (), *, refresh: str = "") -> str:
-    """Return the HTML of a run, with its plots; `refresh` is when a browser loads it again, and from where."""
+class Renew:
+    """The one script of the page of a run that goes on: it loads the page again, unless somebody holds it still."""
+
+    def __init__(self, seconds: float) -> None:
+        self.script = (
+            f"setInterval(() => document.getElementById('hold').checked || location.reload(), {seconds * 1000:g})"
+        )
+        digest = hashlib.sha256(self.script.encode()).digest()
+        self.hash = f"sha256-{base64.b64encode(digest).decode()}"
+
+
+def page(run: Run, drawings: Sequence[Drawing] = (), *, renew: float = 0, moved_to: str = "") -> str:
+    """Return the HTML of a run, with its plots.
+
+    If they are given, a browser loads it again each `renew` seconds, or at once what it has `moved_to`.
+    """
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -37,7 +53,8 @@ def page(run: Run, drawings: Sequence[Drawing] = (), *, refresh: str = "") -> st
     return templates.get_template("report.html.jinja").render(
         run=run,
         drawings=drawings,
-        refresh=refresh,
+        renew=Renew(renew) if renew else None,
+        moved_to=moved_to,
         colours=COLOURS,
         size=(WIDTH, HEIGHT),
         parts=parts,

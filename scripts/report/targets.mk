@@ -1,6 +1,6 @@
 ##@ Reports
 
-WORDS += RUN LIVE MD
+WORDS += RUN LIVE
 
 report: ## Print where the last run's report is (RUN= another one's); JSON=1, MD=1 its text; LIVE=1 while it goes on
 	@$(RUNNER) report "run=$$RUN" "json=$$JSON" "md=$$MD" "live=$$LIVE"

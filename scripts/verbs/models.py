@@ -1,76 +1,115 @@
 """`make models`: a table of each model's versions in the registry, and which ones were in production."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from scripts.pipeline.console import printable
+from scripts import tables
+from scripts.pipeline.console import tell
 from scripts.project import UserError
 from scripts.registry import reader, records
-from scripts.registry.recorded import table
 from scripts.registry.records import State, Version
-
-COLUMNS = ("version", "stage", "alias", "score", "test data", "commit", "dirty", "when", "who", "why")
+from scripts.tables import Part, Table
 
 
 def score_of(version: Version, metric: str) -> object:
-    """Return the score that was decided on, else the one that was logged; an empty text if there is none.
+    """Return the score that was decided on, else the one that was logged; None if there is none.
 
     `metric` is the tag of the gate's metric, empty if that is not known. Versions from before there were records have
     the word `test` before it.
     """
     logged = version.tags.get(metric) or version.tags.get(f"test_{metric}")
-    score = version.record.get("score", logged)
-    return "" if score is None else score
+    return version.record.get("score", logged)
 
 
-def row(state: State, version: Version, metric: str) -> tuple[Any, ...]:
-    """Return what COLUMNS has of one version; digests are cut to eight digits."""
+def described(state: State, version: Version, metric: str) -> dict[str, Any]:
+    """Return what there is to say of one version, by name."""
     tags, record = version.tags, version.record
-    aliases = sorted(alias for alias, number in state.aliases.items() if number == version.number)
-    return (
-        version.number,
-        version.stage,
-        ", ".join(aliases),
-        score_of(version, metric),
-        tags.get(records.TEST_DATA, "")[:8],
-        tags.get(records.COMMIT, "")[:8],
-        {"true": "yes", "false": "no"}.get(tags.get(records.DIRTY, ""), ""),
-        record.get("at", ""),
-        record.get("by", ""),
-        tags.get("reason", "not decided yet" if version.ours else "not registered by this project"),
-    )
+    return {
+        "version": version.number,
+        "stage": version.stage,
+        "aliases": sorted(alias for alias, number in state.aliases.items() if number == version.number),
+        "score": _as_number(score_of(version, metric)),
+        "why": tags.get("reason", "not decided yet" if version.ours else "not registered by this project"),
+        "at": record.get("at"),
+        "by": record.get("by"),
+        "commit": tags.get(records.COMMIT),
+        "changes": {"true": True, "false": False}.get(tags.get(records.DIRTY, "")),
+        "test_data": tags.get(records.TEST_DATA),
+        "run": version.run_id,
+    }
 
 
-def decisions_of_persons(state: State) -> Iterator[str]:
-    """Yield a line for each decision that a person made, the first one first."""
+def _as_number(score: Any) -> float | None:
+    try:
+        return float(score)
+    except (TypeError, ValueError):  # it is not known, or somebody edited it
+        return None
+
+
+def persons(state: State) -> Iterator[dict[str, Any]]:
+    """Yield each decision that a person made, the first one first."""
     for made in records.promotions(state):
         if made.by_a_person:
-            at, by, action, reason = (made.record.get(name, "?") for name in ("at", "by", "action", "reason"))
-            what = f"version {made.version}" if made.version else "none"
-            yield f"{at}  {by}: {what} in production ({action}: {reason})"
+            yield {name: made.record.get(name) for name in ("at", "by", "action", "reason")} | {"version": made.version}
 
 
-def show(state: State, metric: str) -> None:
-    """Print the versions, the history, and what persons decided."""
-    rows = [row(state, version, metric) for version in state.versions]
-    print(table(rows, COLUMNS))
-    print(f"\nin production: {' -> '.join(str(number or 'none') for number in records.history(state)) or 'none'}")
-    for line in decisions_of_persons(state):
-        print(printable(line))
+def of_model(name: str, state: State | None, metric: str) -> dict[str, Any]:
+    """Return what the registry has of a model: versions, those that were in production, what persons decided."""
+    if state is None:
+        return {"model": name, "versions": [], "production": [], "decisions": []}
+    return {
+        "model": name,
+        "versions": [described(state, version, metric) for version in state.versions],
+        "production": records.history(state),
+        "decisions": list(persons(state)),
+    }
+
+
+# --- as it is shown
+
+
+def parts(found: Mapping[str, Any]) -> list[Part]:
+    """Return the table of a model's versions, and what its history was."""
+    if not found["versions"]:
+        return [f"model: {found['model']}\nthere is no version of it yet: 'make run' registers one"]
+    rows = [
+        (version["version"], (version["stage"], *version["aliases"]), version["score"], _why(version))
+        for version in found["versions"]
+    ]
+    history = " -> ".join(str(number or "none") for number in found["production"]) or "none"
+    return [
+        f"model: {found['model']}",
+        Table(("version", "stage", "score", "why"), rows, right={0, 2}),
+        "\n".join([f"in production: {history}", *map(_decision, found["decisions"])]),
+    ]
+
+
+def _why(version: Mapping[str, Any]) -> list[str]:
+    """Return a version's reason; and when it was decided by whom, of what code, on what data."""
+    commit, data = (str(version[name] or "")[:8] for name in ("commit", "test_data"))
+    facts = [
+        " by ".join(str(version[name]) for name in ("at", "by") if version[name]),
+        commit and f"commit {commit}{' and changes' if version['changes'] else ''}",
+        data and f"test data {data}",
+    ]
+    return [version["why"], *filter(None, [", ".join(filter(None, facts))])]
+
+
+def _decision(made: Mapping[str, Any]) -> str:
+    at, by, action, reason = ("?" if made[name] is None else made[name] for name in ("at", "by", "action", "reason"))
+    what = f"version {made['version']}" if made["version"] else "none"
+    return f"{at}  {by}: {what} in production ({action}: {reason})"
 
 
 def main(arguments: list[str]) -> None:
+    form = tables.form(reader.parse(arguments))
     names = reader.names(reader.parse(arguments))
     known = reader.pipelines_models()
     reader.start_server()
-    found = {name: reader.look_up(name) for name in names}
-    if not any(state and state.versions for state in found.values()):
+    states = {name: reader.look_up(name) for name in names}
+    if not any(state and state.versions for state in states.values()):
         raise UserError(
             f"there is no version of {', '.join(names)} in the registry; expected one: 'make run' registers it"
         )
-    for place, (name, state) in enumerate(found.items()):
-        print(f"\nmodel: {name}" if place else f"model: {name}")
-        if state and state.versions:
-            show(state, known[name].gate.tag if name in known else "")
-        else:
-            print("there is no version of it yet: 'make run' registers one")
+    found = [of_model(name, state, known[name].gate.tag if name in known else "") for name, state in states.items()]
+    tell(tables.written(form, {"models": found}, [part for each in found for part in parts(each)]))

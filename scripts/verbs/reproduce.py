@@ -7,11 +7,12 @@ Exit code 0 if all is identical, or equal to 6 decimals (processors differ in th
 import functools
 import sys
 
+from scripts import tables
 from scripts.pipeline.console import tell
 from scripts.project import PROJECT, Project, UserError
 from scripts.registry import comparison, reader, recorded, reproduction
 from scripts.registry.comparison import Line
-from scripts.registry.recorded import Record, table
+from scripts.registry.recorded import Record
 from scripts.registry.records import Version
 
 
@@ -47,6 +48,6 @@ def main(arguments: list[str], project: Project = PROJECT) -> int:
         with recorded.record_of(version) as record:
             lines = run_again(version, record, project, agreed=given.get("yes") == "1")
         verdicts.append(comparison.verdict(lines))
-        print(table(lines, ("", "made again")))
+        print(tables.text(tables.Table(("", "made again"), lines), sys.maxsize))
         print(f"\nversion {version.number} of {model}: {verdicts[-1]}", flush=True)
     return int(comparison.DIFFERS in verdicts)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import pandas as pd
 from pydantic import Field
 from sklearn.inspection import permutation_importance
-from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precision_recall_fscore_support, roc_curve
+from sklearn.metrics import accuracy_score, auc, confusion_matrix, log_loss, precision_recall_fscore_support, roc_curve
 
 import skops_model
 import tables
@@ -76,22 +76,29 @@ def confusion(model: Any, features: pd.DataFrame, truth: pd.Series) -> pd.DataFr
 def roc(model: Any, features: pd.DataFrame, truth: pd.Series) -> pd.DataFrame:
     """Return a curve for each class of the test set against the others.
 
-    Columns: `class`, false and true positive rate (`fpr`, `tpr`, both in [0, 1]).
+    Columns: `class`, false and true positive rate (`fpr`, `tpr`), and the area under the class's curve (`auc`, the same
+    in each of its rows); all in [0, 1].
     """
     probability = model.predict_proba(features)
     curves = []
     for column, label in enumerate(model.classes_):
         if label in set(truth):
             fpr, tpr, _ = roc_curve(truth == label, probability[:, column])
-            curves.append(pd.DataFrame({"class": label, "fpr": fpr, "tpr": tpr}))
+            curves.append(pd.DataFrame({"class": label, "fpr": fpr, "tpr": tpr, "auc": auc(fpr, tpr)}))
     return pd.concat(curves)
 
 
 def importance(model: Any, features: pd.DataFrame, truth: pd.Series, repeats: int, seed: int) -> pd.DataFrame:
-    """Return the mean loss of accuracy when a feature is shuffled (`feature`, `importance`), the largest first."""
+    """Return the mean loss of accuracy when a feature is shuffled, the largest first.
+
+    Columns: `feature`, `importance`, and the standard deviation of its repeats (`importance_std`).
+    """
     found = permutation_importance(model, features, truth, n_repeats=repeats, random_state=seed)
     # Rounded before it is sorted: the last digits differ across machines.
-    table = pd.DataFrame({"feature": features.columns, "importance": rounded(found.importances_mean.tolist())})
+    numbers = {"importance": found.importances_mean, "importance_std": found.importances_std}
+    table = pd.DataFrame(
+        {"feature": features.columns} | {name: rounded(each.tolist()) for name, each in numbers.items()}
+    )
     return table.sort_values(["importance", "feature"], ascending=[False, True])
 
 

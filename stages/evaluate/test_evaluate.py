@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import roc_auc_score, roc_curve
 
 import evaluate
 import skops_model
@@ -14,8 +15,8 @@ from stagekit import BadInput
 CSVS = {
     "rows": ["score"],
     "confusion": ["actual", "predicted"],
-    "roc": ["class", "fpr", "tpr"],
-    "importance": ["feature", "importance"],
+    "roc": ["class", "fpr", "tpr", "auc"],
+    "importance": ["feature", "importance", "importance_std"],
 }
 
 
@@ -132,6 +133,21 @@ def test_roc_curves_rise_from_0_to_1(iris, forest):
             assert (rate.iloc[0], rate.iloc[-1]) == (0, 1)
 
 
+def test_each_of_four_classes_has_scikit_learns_curve():
+    """Of four classes there are four curves, each with the points and the area that scikit-learn gives for it."""
+    random = np.random.default_rng(1)
+    model = Oracle()
+    model.classes_ = np.array(list("abcd"))
+    truth = pd.Series(random.choice(model.classes_, 200))
+    probabilities = random.dirichlet(np.ones(4), 200) + 0.3 * (truth.to_numpy()[:, None] == model.classes_)
+    table = evaluate.roc(model, pd.DataFrame(probabilities, columns=model.classes_), truth)
+    assert table["class"].unique().tolist() == list("abcd")
+    for place, (label, curve) in enumerate(table.groupby("class")):
+        fpr, tpr, _ = roc_curve(truth == label, probabilities[:, place])
+        assert curve["fpr"].tolist() == fpr.tolist() and curve["tpr"].tolist() == tpr.tolist()
+        assert curve["auc"].unique() == pytest.approx([roc_auc_score(truth == label, probabilities[:, place])])
+
+
 def test_importance_is_sorted_and_tells_what_counts():
     """The feature that decides comes first, and one that the model never looks at has importance 0."""
     frame = pd.DataFrame({"dull": 0.0, "telling": np.arange(20.0)})
@@ -140,6 +156,7 @@ def test_importance_is_sorted_and_tells_what_counts():
     table = evaluate.importance(model, frame, truth, repeats=3, seed=1)
     assert table["feature"].tolist() == ["telling", "dull"]
     assert table["importance"].iloc[0] > 0 == table["importance"].iloc[1]
+    assert table["importance_std"].iloc[0] > 0 == table["importance_std"].iloc[1]
 
 
 def test_importance_falls(iris, forest):

@@ -119,7 +119,8 @@ def test_the_pipeline_runs_in_an_editors_container(opened: Editor) -> None:
     status = opened.sh("dvc status")
     assert "preprocess:" in status and "ingest:" not in status
     assert stages_line(opened.devcontainer("exec", "make", "run")) == ALL.replace("ingest, ", "")
-    assert opened.sh("dvc status") == opened.sh("make status") == "Data and pipelines are up to date.\n"
+    assert opened.sh("dvc status") == "Data and pipelines are up to date.\n"
+    assert "nothing would run" in opened.sh("make status")
     assert " passed" in opened.sh("make test T=tests/unit/verbs/test_lock.py")
     assert opened.sh(f"find {shlex.quote(str(opened.clone.path))} ! -uid {ANA} -o ! -gid {ANA}") == ""
 

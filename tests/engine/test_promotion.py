@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.browser.image import browser_image
 from tests.conftest import Clone, Make, stages_line
 
 pytestmark = pytest.mark.docker
@@ -115,19 +116,10 @@ def mlflow(clone: Clone) -> str:
 
 
 @pytest.fixture(scope="module")
-def browser(clone: Clone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def browser(clone: Clone) -> Iterator[Browser]:
     """Build the browser's image; delete it after the tests."""
-    name = f"stages/clone-{clone.label.partition('=')[2]}:test-browser"
-    build = ["docker", "buildx", "build", "--quiet", "--pull=false", "--tag", name]
-    build += ["--build-arg", f"PYTHON_IMAGE={os.environ['PYTHON_IMAGE']}"]
-    for variable in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
-        build += ["--build-arg", variable]
-    pip = tmp_path_factory.mktemp("pip") / "pip.conf"
-    pip.write_text(f"[global]\nindex-url = {os.environ['PIP_INDEX_URL']}\n" if "PIP_INDEX_URL" in os.environ else "")
-    folder = Path(__file__).parent.parent / "browser"
-    subprocess.run([*build, "--secret", f"id=pip.conf,src={pip}", str(folder)], check=True, capture_output=True)
-    yield Browser(clone, name)
-    subprocess.run(["docker", "image", "rm", name], check=True, capture_output=True)
+    with browser_image(clone) as name:
+        yield Browser(clone, name)
 
 
 @pytest.fixture(scope="module")

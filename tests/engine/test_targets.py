@@ -23,11 +23,11 @@ def clone(started: tuple[Clone, Make]) -> Iterator[Clone]:
     ("target", "shown"),
     [
         ("help", r"make run-<stage> +Only this stage"),
-        ("status", r"Data and pipelines are up to date"),
+        ("status", r"^iris-classifier  version 1, Production  no version was in production"),
         ("dag", r"\| evaluate \|"),
         ("metrics", r"^accuracy +0\.9( |$)"),
         ("models", r"^in production: \d"),
-        ("lineage", r"^file +model/model\.json, SHA-256 \w{64}$"),
+        ("lineage", r"^file +model/model\.json, SHA-256\n +\w{64}$"),
         ("publish", r"^model +iris-classifier version 1, published before: accuracy 0\.9000$"),
         ("plots", r"dvc_plots/index\.html"),
         ("ui", r"^MLflow: http://127\.0\.0\.1:\d+/\?password=\S+$"),

@@ -42,6 +42,41 @@ def test_the_parts_of_a_stages_time(events):
     assert all(one["to"] == next["from"] for one, next in itertools.pairwise(spans))
 
 
+@pytest.mark.parametrize("outcome", ["well", "failed", "interrupted", "killed", "running"])
+def test_wherever_a_run_ends_it_is_whole(events, outcome):
+    """After each fact that a run can note it is of the schema, and the parts of each stage add up to its time."""
+    for end in range(len(events) + 1):
+        for stage in run_of(events[:end], outcome)["stages"]:
+            spans = stage["spans"]
+            took = spans[-1]["to"] - spans[0]["from"] if spans else 0
+            assert sum(stage["parts"].values()) == pytest.approx(took, rel=0.02, abs=0.005)
+            assert all(one["to"] == after["from"] for one, after in itertools.pairwise(spans))
+
+
+def test_a_stage_that_did_not_run(events):
+    """One that was restored, or had not changed, is of the schema too; all its time is DVC's own."""
+    begins = {"kind": "begins", "stage": "score", "at": BEGAN + 10}
+    for result in ("restored", "unchanged"):
+        ends = {"kind": "ends", "stage": "score", "result": result, "at": BEGAN + 12}
+        score = stages(run_of([*events[:12], begins, ends], "well"))["score"]
+        assert score["result"] == result and score["parts"] == dict.fromkeys(facts.PARTS, 0) | {"cache": 2}
+
+
+def test_a_run_of_200_stages():
+    """It is of the schema, and each stage's parts add up, whatever waits for whatever."""
+    names = [f"s{at}" for at in range(200)]
+    needs = {name: names[max(at - 3, 0) : at] for at, name in enumerate(names)}
+    found = [{"kind": "plan", "at": BEGAN, "needs": needs, "up_to_date": [], "jobs": 2}]
+    for at, name in enumerate(names):
+        found += [{"kind": "begins", "stage": name, "at": BEGAN + at}]
+        found += [{"kind": "ends", "stage": name, "result": "ran", "at": BEGAN + at + 0.9}]
+    run = run_of(found, "well")
+    assert len(run["stages"]) == 200
+    for stage in run["stages"]:
+        spans = stage["spans"]
+        assert sum(stage["parts"].values()) == pytest.approx(spans[-1]["to"] - spans[0]["from"], rel=0.02)
+
+
 def test_images_that_are_built_before_any_stage_begins(events):
     """A stage that could begin but for that waits for an image, and not for a core."""
     run = run_of([*events[:2], {"kind": "images", "at": BEGAN + 0.75}, *events[2:]])

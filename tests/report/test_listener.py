@@ -61,6 +61,28 @@ def test_a_run_with_nothing_to_do(recorder, project):
     assert not history.folder(project).exists()
 
 
+def test_how_long_it_still_takes(recorder, project, monkeypatch):
+    """A run says what is left by the times of its stages in the runs before; the first one says nothing."""
+    clock = [1000.0]
+    monkeypatch.setattr(listener.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(listener.time, "time", lambda: clock[0])
+
+    def run_once():
+        run, told = recorder(), []
+        run.fact("plan", **PLAN)
+        for stage, took in (("fit", 8), ("score", 2)):
+            run.fact("begins", stage=stage)
+            told.append(run.progress())
+            clock[0] += took
+            run.fact("ends", stage=stage, result="ran")
+        run.end("well", "")
+        clock[0] += 60
+        return told
+
+    assert run_once() == ["", ""]
+    assert run_once() == ["about 10 s left", "about 2 s left"]
+
+
 @pytest.mark.parametrize(("end", "error"), [("well", ""), ("failed", "it is wrong"), ("interrupted", "SIGINT")])
 def test_a_run_has_a_report(recorder, project, capsys, end, error):
     """However it ends there is a page and run.json, and a line that says where; the process beside it has ended."""

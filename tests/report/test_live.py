@@ -36,7 +36,7 @@ def test_the_page_follows_the_run(project, place, events, monkeypatch, end):
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert live.folder(project) == place
         assert live.follow(place, project) == end
-    assert len(seen) == 2 and all('http-equiv="refresh" content="2"' in text and "running" in text for text in seen)
+    assert len(seen) == 2 and all("reload(), 2000)" in text and "running" in text for text in seen)
     assert 'http-equiv="refresh" content="0; url=report.html"' in (place / live.PAGE).read_text()
     assert ("the report" if end == "well" else "killed") in (place / history.PAGE).read_text()
 

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from scripts.pipeline.stage import Pipeline, Stage
-from scripts.registry.plots import Chart
+from scripts.registry.plots import Bar, Chart
 from scripts.report import drawing, facts, page
 from tests.report.conftest import BEGAN, NAME
 
@@ -149,7 +149,7 @@ def test_the_plots(events):
     charts = [
         Chart(label, label, label, label, curves=curves),
         Chart("p", "points", "x", "y", curves=[("", [1, 2], [1, 1])], points=True),
-        Chart("b", "bars", "length", "name", bars=[(label, -2.5), ("n", nan)] * 50),
+        Chart("b", "bars", "length", "name", bars=[Bar(label, -2.5, 3.0), Bar("n", nan)] * 50),
         Chart("m", "matrix", "truth", "taken", matrix=[("yes", [8, 2]), (label, [0, nan])]),
         Chart("large", "large", "truth", "taken", matrix=[(str(at), [1.0] * 50) for at in range(50)]),
     ]

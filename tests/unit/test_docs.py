@@ -25,6 +25,7 @@ SHELLS_OWN = {
         "BASE",
         "STAGE",
         "JSON",
+        "MD",
         "NAME",
         "AFTER",
         "LIKE",

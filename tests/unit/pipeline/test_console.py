@@ -22,7 +22,7 @@ def shown(tmp_path, monkeypatch, capfd):
             console.line("a", "[bold] 50 %")
             console.line("train", "1")
             console.ends("train", "ran")
-            console.goes_on(1, 2)
+            console.goes_on(1, 4, lambda: "about 5 s left")
             console.ends("a", "failed")
             console.line("train", "unheard of")
             console.repeat("a", ["[bold] 50 %"])
@@ -45,11 +45,13 @@ def test_without_a_terminal_lines_are_plain(shown):
 
 
 def test_on_a_terminal_one_line_says_what_goes_on(shown):
-    """The line at the bottom is erased before each other line, and at the end; it is not logged."""
+    """It has the time, how many are done, run and wait; it is erased before each other line and at the end, and not
+    logged."""
     screen, log = shown(terminal="60")
     assert PLAIN.fullmatch(log)
     text = re.sub(r"\x1b\[[\d;]*m", "", screen)
-    assert "\r\x1b[2K1 of 2 stages ended; running: a 0 s" in text
+    assert "0 s: 0 done, 2 running (a 0 s, train 0 s)" in text
+    assert "\r\x1b[2K0 s, about 5 s left: 1 done, 1 running (a 0 s), 2 waiting" in text
     seen = re.sub(r"[^\n]*\x1b\[2K", "", re.sub(r"\x1b\[\?25[lh]", "", text))  # what is left when all is erased
     assert PLAIN.match(seen)
 
@@ -64,7 +66,7 @@ def test_what_moves_the_cursor_is_not_lost(shown, monkeypatch):
 def test_the_line_at_the_bottom_is_one_line(shown):
     """On a terminal that is too narrow it is cut off and not wrapped."""
     screen, _ = shown(terminal="24")
-    assert "1 of 2 stages ended; ru\u2026" in re.sub(r"\x1b\[[\d;]*m", "", screen)
+    assert "0 s, about 5 s left: 1 \u2026" in re.sub(r"\x1b\[[\d;]*m", "", screen)
 
 
 def test_what_was_printed_last_is_not_repeated(tmp_path, capfd):

@@ -142,6 +142,9 @@ class Listener:
     def fact(self, kind, **values):
         self.facts.append({"kind": kind} | values)
 
+    def progress(self):
+        return ""
+
 
 def test_a_listener_hears_of_the_run_as_it_goes_on(stages, run, capfd):
     """It hears of the beginning before any stage runs, of each metric, and of each stage that is up to date."""

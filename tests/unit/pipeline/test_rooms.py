@@ -87,6 +87,15 @@ def test_a_room_that_fails_costs_a_line(hearing, project, capsys, where):
     assert len(good.heard) == 3
 
 
+def test_rooms_say_how_far_a_run_is(hearing, capsys):
+    """What rooms say stands side by side; one need say nothing, and one that fails is left out with a line."""
+    says, silent, bad = Room(), Room(), Room()
+    says.progress, bad.progress = lambda: "about 5 s left", fails
+    with hearing(bad=lambda *_: bad, says=lambda *_: says, silent=lambda *_: silent) as heard:
+        assert [heard.progress(), heard.progress()] == ["about 5 s left"] * 2
+    assert capsys.readouterr().out.startswith("note: scripts/bad/ follows this run no longer")
+
+
 @pytest.mark.parametrize("log", ["/dev/full", "/proc/none/rooms.log"], ids=["a full disk", "no folder"])
 def test_a_room_that_fails_where_nothing_can_be_written(hearing, capfd, monkeypatch, log):
     """On a full disk, too, a room that fails costs the line alone, and the run nothing."""

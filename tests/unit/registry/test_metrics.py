@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from scripts import tables
 from scripts.pipeline.stage import Pipeline, Stage
 from scripts.project import Project
 from scripts.registry import metrics
@@ -37,21 +38,28 @@ def project(empty_repository, tmp_path):  # noqa: F811
     return Project(root)
 
 
+def shown(found, form):
+    """Return what `make metrics` prints of metrics."""
+    return tables.written(form, {"metrics": [metric._asdict() for metric in found]}, metrics.parts(found))
+
+
 def test_a_line_a_metric(project):
     """Each number has a line with its value, that of HEAD, and the change; in 80 columns, whatever its name."""
     found = list(metrics.metrics(PIPELINE, project))
-    lines = [line.split() for line in metrics.table(found).splitlines()]
+    lines = [line.split() for line in shown(found, tables.Form.TEXT).splitlines()]
     assert ["accuracy", "0.9", "0.8", "+0.1"] in lines
     assert ["deep.f1", "0.5", "0.5"] in lines
     assert ["gone", "1"] in lines and ["new", "nan"] in lines
     assert ["loss", "1.5", "2.5", "-1"] in lines
     long = metrics.Metric("m/" + "f" * 300, "n" * 10_000 + "\x1b[2J", -1.23456e-100, 1.23456e-100)
-    assert max(map(len, metrics.table([*found, long]).splitlines())) <= 80 and "\x1b" not in metrics.table([long])
+    told = shown([*found, long], tables.Form.TEXT)
+    assert max(map(len, told.splitlines())) <= 80 and "\x1b" not in told
 
 
 def test_the_same_for_a_program(project):
     """JSON=1 prints JSON, in which a number that is none is null."""
-    rows = json.loads(metrics.as_json(list(metrics.metrics(PIPELINE, project))), parse_constant=pytest.fail)["metrics"]
+    told = shown(list(metrics.metrics(PIPELINE, project)), tables.Form.JSON)
+    rows = json.loads(told, parse_constant=pytest.fail)["metrics"]
     assert {"file": "m/score.json", "name": "accuracy", "now": 0.9, "head": 0.8} in rows
     assert {"file": "m/score.json", "name": "new", "now": None, "head": None} in rows
 

@@ -85,6 +85,28 @@ def test_a_line_for_each_class(drawn):
     assert (labels(drawn[0]), drawn[0].get_legend().get_title().get_text()) == (["a", "b"], "class")
 
 
+def test_what_a_column_says_of_a_whole_line(drawn):
+    """A number that is the same all along a line, such as its area, stands beside the line's name; its points are the
+    file's own."""
+    rows = [
+        [name, str(x / 7), str(x * x / 49), area] for name, area in (("a", "0.98765"), ("b", "1")) for x in range(8)
+    ]
+    look = {"x": "fpr", "y": "tpr"}
+    table = Table(["class", "fpr", "tpr", "auc"], rows)
+    draw({"m/roc.csv": look}, tables={"m/roc.csv": table})
+    assert labels(drawn[0]) == ["a (auc 0.9877)", "b (auc 1)"]
+    (chart,) = plots.charts([{"m/roc.csv": look}], {"m/roc.csv": table})
+    points = [[list(xs), list(ys)] for _, xs, ys in chart.curves]
+    assert points == lines(drawn[0]) == [[[x / 7 for x in range(8)], [x * x / 49 for x in range(8)]]] * 2
+
+
+def test_twice_the_same_drawing():
+    """The same plot is the same picture, byte for byte, each time and in both forms."""
+    for form in ("png", "svg"):
+        one, other = (list(plots.draw([{"m/roc.csv": {"x": "fpr", "y": "tpr"}}], TABLES, form)) for _ in range(2))
+        assert one == other
+
+
 def test_other_measured_columns_tell_no_lines_apart(drawn):
     """A remaining column of numbers is another measurement; whole numbers tell lines apart if an x comes twice."""
     draw({"m/curve.csv": {"x": "step", "y": "loss"}})
@@ -158,6 +180,20 @@ def test_bars(drawn, template, expected):
     draw({"m/bars.csv": {"template": template, "x": "gain", "y": "feature"}})
     assert [label.get_text() for label in drawn[0].get_yticklabels()] == expected
     assert drawn[0].yaxis_inverted()
+
+
+def test_bars_with_errors(drawn):
+    """A column of the bars' name and _std is drawn as how far each may be off; what is none is left out."""
+    rows = [["x", "0.5", "0.1"], ["y", "2", "0.25"], ["z", "1", "-3"], ["w", "1", ""]]
+    table = Table(["feature", "gain", "gain_std"], rows)
+    look = {"template": "bar_horizontal", "x": "gain", "y": "feature"}
+    assert draw({"b.csv": look}, tables={"b.csv": table})
+    (bars,) = [shown for shown in drawn[0].containers if hasattr(shown, "errorbar") and shown.errorbar]
+    (segments,) = [lines.get_segments() for lines in bars.errorbar.lines[2]]
+    ends = [sorted(x for x, _ in segment) for segment in segments]
+    assert ends[:2] == [pytest.approx([0.4, 0.6]), pytest.approx([1.75, 2.25])]
+    (chart,) = plots.charts([{"b.csv": look}], {"b.csv": table})
+    assert [bar.error for bar in chart.bars] == [0.1, 0.25, None, None]
 
 
 def test_many_bars_are_a_tall_picture():
@@ -266,5 +302,5 @@ def test_what_a_chart_shows():
     lines, bars, matrix = plots.charts(entries, {"t.csv": table})
     assert (lines.title, lines.x, lines.y) == ("lines", "x", "y")
     assert list(lines.curves) == [("a", [0, 1], [1, 2]), ("b", [0], [3])]
-    assert list(bars.bars) == [("b", 3), ("a", 2), ("a", 1)]
+    assert list(bars.bars) == [("b", 3, None), ("a", 2, None), ("a", 1, None)]
     assert list(matrix.matrix) == [("a", [2, 0]), ("b", [0, 1])]

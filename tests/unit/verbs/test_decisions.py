@@ -1,6 +1,7 @@
 """`make models`, `make promote` and `make rollback`, by what is in a registry. tests/promotion runs them for real."""
 
 import json
+import re
 
 import pytest
 
@@ -44,19 +45,38 @@ def registry(monkeypatch):
     return set_up
 
 
-def test_models_has_a_line_a_version(registry, capsys):
+def test_models_has_a_row_a_version(registry, capsys):
     """Each version has its stage, alias, score, commit, who decided and why; the history and persons come below."""
     registry(iris=REGISTRY)
     models.main(["model="])
     printed = capsys.readouterr().out
-    lines = {line.split()[0]: line.split() for line in printed.splitlines() if line[:1].isdigit() and " " in line[:3]}
-    assert lines["1"][:4] == ["1", "Production", "production", "0.9"]
-    assert {"cccccccc", "yes", "2026-01-01T00:00:00", "ann", "better"} <= {*lines["1"]}
-    assert lines["2"][:4] == ["2", "Staging", "staging", "2026-01-01T00:00:00"]
-    assert "not registered by this project" in printed
-    assert lines["5"][2] == "0.7" and lines["5"][-3:] == ["not", "decided", "yet"]
+    assert max(map(len, printed.splitlines())) <= 80
+    rows = {part.split()[0]: " ".join(part.split()) for part in re.split(r"^ {6}(?=\d)", printed, flags=re.M)[1:]}
+    assert rows["1"].startswith("1 Production 0.9 better production 2026-01-01T00:00:00 by ann, commit cccccccc")
+    assert "and changes" in rows["1"]
+    assert rows["2"].startswith("2 Staging better staging 2026-01-01")
+    assert rows["4"] == "4 None not registered by this project"
+    assert rows["5"].startswith("5 None 0.7 not decided yet")
     assert "in production: 1 -> 3 -> 1" in printed
     assert "?  bob: version 1 in production (promote: slow)" in printed
+
+
+def test_models_for_a_program(registry, capsys):
+    """JSON=1 prints the same with its types: commits whole, scores as numbers, null for what is not known."""
+    registry(iris=REGISTRY, petals=None)
+    models.main(["model=", "json=1"])
+    iris, petals = json.loads(capsys.readouterr().out)["models"]
+    assert petals == {"model": "petals", "versions": [], "production": [], "decisions": []}
+    first, second, *_ = iris["versions"]
+    assert (first["commit"], first["changes"], first["score"], first["aliases"]) == (
+        "c" * 40,
+        True,
+        0.9,
+        ["production"],
+    )
+    assert (second["score"], second["commit"]) == (None, None)
+    assert iris["production"] == [1, 3, 1]
+    assert iris["decisions"] == [{"at": None, "by": "bob", "action": "promote", "reason": "slow", "version": 1}]
 
 
 def test_models_prints_every_model_of_the_pipeline(registry, capsys):
@@ -64,8 +84,8 @@ def test_models_prints_every_model_of_the_pipeline(registry, capsys):
     registry(iris=REGISTRY, petals=None)
     models.main(["model="])
     printed = capsys.readouterr().out
-    assert "model: iris\nversion" in printed.replace("  ", "")
-    assert "model: petals\nthere is no version of it yet: 'make run' registers one" in printed
+    assert printed.startswith("model: iris\n\n")
+    assert "\n\nmodel: petals\nthere is no version of it yet: 'make run' registers one" in printed
     models.main(["model=iris"])
     assert "petals" not in capsys.readouterr().out
 

@@ -41,35 +41,45 @@ def record(registry, model="flowers", **changes):
     return folder
 
 
-def lines(text):
-    return {line.split()[0]: re.split("  +", line) for line in text.splitlines() if line.strip()}
+def found(capsys, project, *arguments):
+    """Return what `make lineage JSON=1` prints of the one version that it shows."""
+    lineage.main([*ARGUMENTS, *arguments, "json=1"], project)
+    (version,) = json.loads(capsys.readouterr().out)["versions"]
+    return version
 
 
 def test_lineage_leads_to_everything(registry, project, capsys):
     """Model, version, file and digest, decision, run, commit, lock, images, params, files: all of it is there."""
     record(registry, model_file="model/m.bin")
     registry.aliases["flowers"] = {"best": 1}
-    lineage.main(ARGUMENTS, project)
-    printed = capsys.readouterr().out
-    told = lines(printed)
-    assert told["model"][1].startswith("flowers version 1 (Staging, best)")
-    assert f"model/m.bin, SHA-256 {'ab' * 32}\n" in printed
-    assert told["decision"][1] == "Staging: not better"
-    assert (told["run"][1], told["commit"][1]) == ("flowers-1", "c0" * 20)
-    assert told["lock"][1] == "pipeline/dvc.lock, SHA-256 10c"
-    assert "patch" not in told
-    assert told["base"] == ["base", "stages/base:0"]
-    assert (told["train.seed"][1], told["train.layers.width"][1], told["train.layers.depth"][1]) == ("1", "8", "null")
-    assert told["data/external/x.csv"] == ["data/external/x.csv", "given", "1" * 32, "not pushed"]
-    assert told["data/raw"][1:3] == ["ingest", f"{'2' * 32}.dir"]
-    assert told["models/m.bin"][1:3] == ["train", "3" * 32]
+    told = found(capsys, project)
+    assert (told["model"], told["version"], told["stage"], told["aliases"]) == ("flowers", 1, "Staging", ["best"])
+    assert (told["file"], told["sha256"], told["lock_sha256"]) == ("model/m.bin", "ab" * 32, "10c")
+    assert (told["decision"], told["reason"], told["patch_lines"]) == ("Staging", "not better", 0)
+    assert (told["run"], told["commit"]) == ("flowers-1", "c0" * 20)
+    assert told["commit_page"].endswith(f"/commit/{'c0' * 20}")
+    assert told["images"]["base"] == "stages/base:0"
+    assert told["params"] == {"train.seed": 1, "train.layers.width": 8, "train.layers.depth": None}
+    assert told["files"] == [
+        {"path": "data/external/x.csv", "made_by": "given", "md5": "1" * 32, "remote": "not pushed"},
+        {"path": "data/raw", "made_by": "ingest", "md5": f"{'2' * 32}.dir", "remote": "not pushed"},
+        {"path": "models/m.bin", "made_by": "train", "md5": "3" * 32, "remote": "not pushed"},
+    ]
 
 
-def test_the_link_to_a_model_is_one_word(registry, project, capsys):
-    """The link to a model whose name has spaces can be clicked, as any other."""
+def test_its_tables(registry, project, capsys):
+    """The same for a person: in 80 columns, hashes, the commit and the link whole; as Markdown for who pastes it."""
     record(registry, model="my flowers")
     lineage.main(["model=my flowers", "version=1"], project)
-    assert lines(capsys.readouterr().out)["model"][2].endswith("/#/models/my%20flowers?workflowType=machine_learning")
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    for whole in ("ab" * 32, "c0" * 20, "3" * 32, "my flowers version 1 (Staging)", "Staging: not better"):
+        assert whole in printed
+    assert re.search(r"^data/raw +ingest +2{32}\.dir +no$", printed, re.M)
+    assert re.search(r"^train\.layers\.depth +null$", printed, re.M)
+    assert re.search(r"^http\S+/#/models/my%20flowers\?workflowType=machine_learning$", printed, re.M)
+    lineage.main(["model=my flowers", "version=1", "md=1"], project)
+    assert f"| data/raw | ingest | {'2' * 32}\\.dir | no |" in capsys.readouterr().out
 
 
 def test_the_place_of_what_was_pushed(registry, project, capsys):
@@ -79,16 +89,19 @@ def test_the_place_of_what_was_pushed(registry, project, capsys):
     place.parent.mkdir(parents=True)
     place.write_text("model")
     record(registry)
+    assert found(capsys, project)["files"][2]["remote"].endswith(str(place))
     lineage.main(ARGUMENTS, project)
-    assert lines(capsys.readouterr().out)["models/m.bin"][3].endswith(str(place))
+    printed = capsys.readouterr().out
+    assert re.search(r"^models/m\.bin +train +3{32} +yes$", printed, re.M)
+    assert re.search(r"pushed to \S+ first two digits of the md5/the others", " ".join(printed.split()))
 
 
 def test_a_dirty_tree_has_a_patch(registry, project, capsys):
     """A version of a dirty tree has a patch, and its length is told."""
     (record(registry) / "pipeline" / "uncommitted.patch").write_text("a\nb\nc\n")
     lineage.main(ARGUMENTS, project)
-    told = lines(capsys.readouterr().out)["patch"]
-    assert told[1] == "3 lines beyond the commit: the run's artifact pipeline/uncommitted.patch"
+    told = " ".join(capsys.readouterr().out.split())
+    assert "patch 3 lines beyond the commit: the run's artifact pipeline/uncommitted.patch" in told
 
 
 def test_without_a_version_it_is_the_one_in_production(registry, project, capsys):
@@ -140,5 +153,7 @@ def test_a_remote_that_is_away(registry, project, capsys):
     """If the remote cannot be asked, that is said of each file, and the rest is told."""
     subprocess.run(["dvc", "remote", "modify", "--local", "local", "url", "ssh://nowhere.invalid/x"], check=True)
     record(registry)
+    assert found(capsys, project)["files"][2]["remote"].startswith("unknown: ")
     lineage.main(ARGUMENTS, project)
-    assert lines(capsys.readouterr().out)["models/m.bin"][3].startswith("unknown: ")
+    printed = capsys.readouterr().out
+    assert re.search(r"^models/m\.bin +train +3{32} +unknown$", printed, re.M) and "pushed: unknown: " in printed

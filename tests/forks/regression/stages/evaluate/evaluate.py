@@ -1,4 +1,4 @@
-"""Measures a model on the test set: errors as JSON, a score for each row, and the data of a plot."""
+"""Measures a model on the test set: errors as JSON, a score for each row, and the data of two plots."""
 
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def main(args: EvaluateArgs) -> None:
     write_json(args.metrics, measured)
     tables = {
         args.rows: pd.DataFrame({"score": -(truth - predicted).abs()}),  # a score: more is better
-        args.predictions: pd.DataFrame({"actual": truth, "predicted": predicted}),
+        args.predictions: pd.DataFrame({"actual": truth, "predicted": predicted, "residual": truth - predicted}),
     }
     for path, table in tables.items():
         with writing(path) as part:

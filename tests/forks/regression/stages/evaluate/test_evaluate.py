@@ -35,6 +35,13 @@ def test_each_test_row_has_its_score(tmp_path):
     assert -rows["score"].mean() == pytest.approx(measured["mae"], abs=1e-6)
 
 
+def test_what_the_plots_show(tmp_path):
+    """Each test row has its true value, what the model says, and what the one is more than the other."""
+    table = pd.read_csv(measure(tmp_path, FRAME).predictions)
+    assert table["actual"].tolist() == FRAME[evaluate.TARGET].tolist()
+    assert table["residual"].tolist() == pytest.approx((table["actual"] - table["predicted"]).tolist(), abs=1e-6)
+
+
 def test_a_model_of_other_data_is_refused(tmp_path):
     """A model that was trained on other columns than the test set's is bad input."""
     with pytest.raises(BadInput, match=r"reads the columns x, the test set has weight"):
