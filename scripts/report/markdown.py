@@ -29,11 +29,11 @@ def markdown(run: Run) -> str:
     ]
     moved = [stage for stage in run["stages"] if stage["result"] not in (facts.UP_TO_DATE, "unchanged")]
     rows = [(stage["name"], stage["result"], stage["sentence"] or "; ".join(stage["why"])) for stage in moved]
-    parts.append(_table("Stages", ("stage", "what happened", "why"), rows))
+    parts.append(table("Stages", ("stage", "what happened", "why"), rows))
     params = [
         (each["name"], each["last"], each["value"]) for each in run["params"] if differs(each["value"], each["last"])
     ]
-    parts.append(_table("Parameters that differ from the last run's", ("parameter", "last run", "now"), params))
+    parts.append(table("Parameters that differ from the last run's", ("parameter", "last run", "now"), params))
     metrics = [
         (
             metric["name"],
@@ -46,7 +46,7 @@ def markdown(run: Run) -> str:
         for metric in run["metrics"]
     ]
     columns = ("metric", "now", "last run", "change", "compared with", "change")
-    parts.append(_table("Metrics", columns, metrics))
+    parts.append(table("Metrics", columns, metrics))
     return "\n\n".join(filter(None, parts))
 
 
@@ -62,7 +62,7 @@ def _headline(run: Run) -> str:
     )
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Iterable[object]]) -> str:
+def table(title: str, columns: Sequence[str], rows: Sequence[Iterable[object]]) -> str:
     """Return a table below its title; nothing if it has no row."""
     if not rows:
         return ""
