@@ -175,7 +175,8 @@ def _model(project: Project, pipeline: Pipeline, base: Base, lock: recorded.Lock
     word = _word(model, (ours, theirs), base, lock, alike=alike)
     said, left_out = verdicts.of_production(project, pipeline, model, lock, ours)
     gate = [said] if said else []
-    if not (said and said.is_compared) and word.word not in (BREAKS, NEW) and isinstance(theirs, Measurement):
+    stands_in = isinstance(theirs, Measurement) and word.word != BREAKS and not _is_same(base.lock, lock, model)
+    if stands_in and not (said and said.is_compared):
         gate.append(verdicts.of_stand_in(model, ours, base.name, theirs if alike else Unscorable(OTHERWISE)))
     found = {
         "model": text(model.name),
@@ -197,6 +198,12 @@ def _measure(entry: Mapping[str, Any], model: Model) -> tuple[Any, ...]:
     return str(entry.get("cmd")), entry.get("params"), deps
 
 
+def _is_same(before: recorded.Lock, now: recorded.Lock, model: Model) -> bool:
+    """Return whether a model and what its scorer found of it are the same files."""
+    files = [recorded.files(lock) for lock in (before, now)]
+    return all(files[0].get(path) == files[1].get(path) for path in (model.file, model.metrics, model.rows) if path)
+
+
 def _word(
     model: Model, measured: tuple[Measurement | Unscorable, ...], base: Base, lock: recorded.Lock, *, alike: bool
 ) -> Word:
@@ -206,9 +213,7 @@ def _word(
     mine = f"{model.name}: its {model.gate.label} is {score:.6g}"
     if model.scorer not in base.lock:
         return Word(NEW, f"{mine}, and {base.name} has no such model")
-    files = [path for path in (model.file, model.metrics, model.rows) if path]
-    now, before = ([recorded.files(each).get(path) for path in files] for each in (lock, base.lock))
-    if now == before:
+    if _is_same(base.lock, lock, model):
         return Word(UNCHANGED, f"{mine}, and the model is that of {base.name}")
     if unknown:
         return Word(DIFFERS, f"{mine}; that of {base.name} is not known: {unknown}")

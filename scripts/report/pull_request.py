@@ -31,9 +31,9 @@ def markdown(found: Change, plots: Sequence[Change] = (), folder: str = "plots")
     parts.append(table("Metrics", ("metric", escaped(base), "here", "change"), metrics))
     if any(each["interval"] or each["base_interval"] for each in found["metrics"]):
         parts.append("In brackets: the 95 % interval, from the scores of the rows.")
-    parts.append(_pictures(plots, base, folder))
     if found["left_out"]:
         parts.append("\n".join(["### Left out", "", *(f"- {_long(each)}" for each in found["left_out"][:MOST_ROWS])]))
+    parts.append(_pictures(plots, base, folder))  # last: where none can be shown, it is cut off
     return "\n\n".join(filter(None, parts))
 
 

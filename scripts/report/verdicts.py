@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import requests
 
+from scripts import settings
 from scripts.digests import sha256
 from scripts.faults import reason
 from scripts.pipeline.stage import Model, Pipeline
@@ -55,7 +56,8 @@ def of_production(
 
 def _said_already(version: Version) -> Said:
     stage, why = version.tags["decision"], version.tags.get("reason", "")
-    sentence = f"The registry has it as version {version.number}: {stage}: {why}"
+    registry = "This clone's own registry" if settings.is_local(os.environ) else "The registry"
+    sentence = f"{registry} has it as version {version.number}: {stage}: {why}"
     return Said(sentence, stage, bool(version.record.get("champion")))
 
 
