@@ -1,24 +1,15 @@
 """A run as Markdown, for who pastes it: into a pull request, or the summary of a job of CI."""
 
-import html
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from scripts.markdown import escaped
 from scripts.report import facts
-from scripts.report.page import change, counted, cut, differs, number, seconds
+from scripts.report.page import change, counted, differs, number, seconds
 
-MOST_ROWS = 50
-LONGEST = 200  # characters of a cell; what holds them all stays below what GitHub takes
-SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|~])")
+MOST_ROWS = 50  # of a table: all of them stay below what GitHub takes
 
 type Run = Mapping[str, Any]
-
-
-def escaped(value: object) -> str:
-    """Return a stranger's text as it is: no markup, no link, and nobody is mentioned."""
-    shown = html.escape(SPECIAL.sub(r"\\\1", cut(str(value), LONGEST)), quote=False)
-    return shown.replace("@", "@\u200b").replace("://", ":\u200b//")
 
 
 def markdown(run: Run) -> str:

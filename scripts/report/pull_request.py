@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scripts.report.markdown import MOST_ROWS, escaped, table
+from scripts.markdown import escaped
+from scripts.report import facts
+from scripts.report.markdown import MOST_ROWS, table
 from scripts.report.page import change, number
 
 type Change = Mapping[str, Any]
@@ -42,8 +44,8 @@ def _words(words: Sequence[Change]) -> str:
 
 
 def _long(value: str) -> str:
-    """Return a sentence of ours as text, which may be longer than a cell."""
-    return "".join(escaped(value[start : start + 100]) for start in range(0, len(value), 100))
+    """Return a sentence as text, which may be longer than a cell."""
+    return escaped(value, facts.LONGEST)
 
 
 def _what(found: Change) -> str:
