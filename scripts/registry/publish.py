@@ -20,7 +20,7 @@ from scripts.faults import reason
 from scripts.pipeline import dvc_adapter, images
 from scripts.pipeline.stage import Model, Pipeline, block
 from scripts.project import Project, Unavailable, UserError
-from scripts.registry import cards, datasets, logged, provenance, reader, recorded, records, scoring
+from scripts.registry import logged, provenance, reader, records, scoring
 from scripts.registry.gate import Measurement, Unscorable
 from scripts.registry.records import Version
 from scripts.registry.stage_files import read_text
@@ -156,9 +156,9 @@ class Publication:
     """
 
     def __init__(self, job: Job, model: Model) -> None:
-        from scripts.registry import versions
+        from scripts.registry import cards, datasets, versions
 
-        self._versions, self._job, self.model = versions, job, model
+        self._cards, self._datasets, self._versions, self._job, self.model = cards, datasets, versions, job, model
         seen = job.snapshot
         self.settings = versions.Settings(
             model.experiment, model.name, model.gate, seen.commit, job.who, seen.repository, seen.branch
@@ -214,10 +214,10 @@ class Publication:
         files = {f"pipeline/{name}": data for name, data in job.snapshot.files.items()} | {"pipeline/dvc.lock": lock}
         return found._replace(artifacts={**found.artifacts, **files})
 
-    def _about(self, candidate: Any, measured: Measurement | Unscorable) -> cards.About:
+    def _about(self, candidate: Any, measured: Measurement | Unscorable) -> Any:
         """Return what people are told of the model."""
         snapshot, model = self._job.snapshot, self.model
-        return cards.About(
+        return self._cards.About(
             model=model.name,
             maker=model.maker,
             scorer=model.scorer,
@@ -245,7 +245,7 @@ class Publication:
 
     def _signature(self) -> dict[str, list[Mapping[str, Any]]]:
         path = self.model.signature
-        return datasets.signature(self._job.project.root / path) if path else {"inputs": [], "outputs": []}
+        return self._datasets.signature(self._job.project.root / path) if path else {"inputs": [], "outputs": []}
 
     def give_up(self) -> None:
         """Mark a run that was begun for live metrics as failed: its stage failed."""
@@ -277,10 +277,10 @@ class Publication:
             loader=root / model.loader if model.loader else None,
             signature=root / model.signature if model.signature else None,
             requirements=job.requirements[model.maker],
-            example=datasets.example(self._signature()["inputs"], [each.seen for each in data if each.seen]),
+            example=self._datasets.example(self._signature()["inputs"], [each.seen for each in data if each.seen]),
         )
 
-    def _data(self, lock: Mapping[str, Any]) -> list[datasets.Dataset]:
+    def _data(self, lock: Mapping[str, Any]) -> list[Any]:
         """Return the data sets of the run: what the model's stage and its scorer read."""
         stages, root = self._job.pipeline.stages, self._job.project.root
         entries = [entry for stage in lock.values() for kind in ("deps", "outs") for entry in stage.get(kind, [])]
@@ -292,13 +292,16 @@ class Publication:
                 value = known.get(path) or (dvc_adapter.md5(root / path) if (root / path).is_file() else None)
                 if path != self.model.file and value:
                     source = self._source(path, value)
-                    found.append(datasets.Dataset(name, path, value, context, datasets.look(root / path), source))
+                    seen = self._datasets.look(root / path)
+                    found.append(self._datasets.Dataset(name, path, value, context, seen, source))
         return found
 
     def _source(self, path: str, digest: str) -> tuple[str, str] | None:
         """Return from where MLflow can read a data set: DVC's remote, or, for a server on this machine, DVC's cache."""
+        from scripts.registry import recorded
+
         project = self._job.project
-        if found := datasets.address(places.default_remote(project)[1], digest):
+        if found := self._datasets.address(places.default_remote(project)[1], digest):
             return found
         if not settings.is_local(os.environ):  # whoever else asks that server has not this machine's files
             return None
