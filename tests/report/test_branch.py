@@ -1,6 +1,7 @@
 """`make report BASE=` says whether a branch makes a model better or worse, or breaks, and what it changes."""
 
 import json
+import re
 import shutil
 import subprocess
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from scripts.explain import explanation
 from scripts.pipeline import dvc_adapter, template
 from scripts.pipeline.dvc_adapter import Forecast, Will
 from scripts.project import Project, UserError
-from scripts.registry import reader, scoring
+from scripts.registry import reader, recorded, scoring
 from scripts.registry.records import DIGEST, State, Version
 from scripts.report import branch, history, pull_request, verdicts
 from scripts.report.verbs import report_base
@@ -284,6 +285,34 @@ def test_the_model_in_production(clone, registry, score, alike, sentence):
     registry.append(Version(1, "Production", "run", tags))
     (said,) = look(clone)[0]["models"][0]["gate"]
     assert said.startswith("Against production it ") and sentence in said
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ([0.0] * 10, "it would go to Production: better than production: .* p = 0.002"),
+        (
+            [1.0] * 9 + [0.0],
+            "it would stay in Staging: not surely better than production: .* p = 1, at most 0.1 required",
+        ),
+        (None, "cannot be scored: it was measured by another scorer or on other data"),
+    ],
+)
+def test_a_gate_that_compares_rows(clone, registry, monkeypatch, rows, sentence):
+    """The scores of production's rows are those that its run has; without them nothing is compared."""
+
+    def fetch(version, path, folder):
+        if rows is not None:
+            (folder / "rows.json").write_text(json.dumps(rows))
+        return folder / "rows.json" if rows is not None else None
+
+    monkeypatch.setattr(recorded, "fetch", fetch)
+    clone.make(10, depth=4)
+    clone.write({"params.yaml": (clone.root / "params.yaml").read_text().replace("1]", "1], confidence: 0.9")})
+    tags = {"accuracy": "0.5", DIGEST: "0", "decision": "Production"} | scored_by(clone).as_tags()
+    registry.append(Version(1, "Production", "run", tags))
+    (said,) = look(clone)[0]["models"][0]["gate"]
+    assert re.search(sentence, said)
 
 
 def test_a_model_that_is_published_already(clone, registry):
