@@ -13,7 +13,7 @@ import yaml
 from scripts.explain import explanation
 from scripts.pipeline import dvc_adapter, template
 from scripts.pipeline.dvc_adapter import Forecast, Will
-from scripts.project import Project, UserError
+from scripts.project import ROOT, Project, UserError
 from scripts.registry import reader, recorded, scoring
 from scripts.registry.records import DIGEST, State, Version
 from scripts.report import branch, history, pull_request, verdicts
@@ -369,3 +369,11 @@ def test_a_strangers_words(clone, text):
     found["words"].append({"word": "worse", "why": text})
     said = pull_request.markdown(found)
     assert len(said) < 65_000 and "<script" not in said and "@all" not in said and "](https" not in said
+
+
+def test_the_target():
+    """`make report BASE=` is of a branch, `make report` of a run; what is typed is no code of make's or the shell's."""
+    for word, verb in (("BASE=$(error no)", "report_base"), ("RUN=2026", "report")):
+        command = ["make", "--dry-run", "--silent", "-f", "Makefile", "report", word]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        assert done.stdout.startswith(f"sh scripts/host/runner.sh {verb} ")
