@@ -1,9 +1,7 @@
 """Writes what a command shows: as tables of 80 columns, as Markdown to paste, or as JSON for programs."""
 
-import html
 import json
 import math
-import re
 from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
@@ -11,6 +9,7 @@ from typing import Any, NamedTuple
 from rich.cells import cell_len
 from tabulate import tabulate
 
+from scripts.markdown import escaped
 from scripts.pipeline.console import printable
 from scripts.project import UserError
 from scripts.validation import is_asked
@@ -19,7 +18,6 @@ WIDTH = 80  # columns of a terminal
 LEAST = 8  # to which a column may shrink
 LONGEST = 1000  # characters of a cell
 GAP = "  "
-SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|~])")
 
 type Cell = str | float | Sequence[str] | None
 """A text, a number, nothing, or texts with a line for each."""
@@ -148,11 +146,5 @@ def markdown(table: Table) -> str:
     """Return the table as GitHub's Markdown has it; its words are nobody's markup."""
     columns = table.columns or [""] * max(map(len, table.rows), default=0)
     sides = ["---:" if column in table.right else "---" for column in range(len(columns))]
-    rows = [[escaped("; ".join(_texts(cell))) for cell in row] for row in table.rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [[escaped(name) for name in columns], sides, *rows])
-
-
-def escaped(value: object) -> str:
-    """Return a stranger's text as Markdown shows it as it is: no markup, no link, and nobody is mentioned."""
-    shown = html.escape(SPECIAL.sub(r"\\\1", printable(value)), quote=False)
-    return shown.replace("@", "@\u200b").replace("://", ":\u200b//")
+    rows = [[escaped("; ".join(_texts(cell)), LONGEST) for cell in row] for row in table.rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [[escaped(name, LONGEST) for name in columns], sides, *rows])

@@ -670,6 +670,13 @@ def pull_outputs(stage: Stage) -> None:
         stage.repo.cloud.pull(hashes)
 
 
+def pull_hashes(repo: Repo, digests: Iterable[str]) -> None:
+    """Fetch what hashes name, each a file or, ending in `.dir`, a folder, from the default remote into the cache."""
+    from dvc_data.hashfile.hash_info import HashInfo
+
+    repo.cloud.pull([HashInfo("md5", digest) for digest in digests])
+
+
 def failed(stage: Stage, code: int) -> DvcException:
     """Return what DVC raises for a stage's last command that ended with `code`."""
     return StageCmdFailedError(command_of(stage)[-1], code)

@@ -133,10 +133,13 @@ class Verdict(NamedTuple):
 
 
 def judge(
-    challenger: Measurement | Unscorable, champion: tuple[int, Measurement | Unscorable] | None, gate: Gate
+    challenger: Measurement | Unscorable, champion: tuple[int | str, Measurement | Unscorable] | None, gate: Gate
 ) -> Verdict:
-    """Decide on a model; `champion` is the version in production, measured on the same data. Both may lack a score."""
-    score, fault = _score(challenger, gate)
+    """Decide on a model; `champion` is the version in production, measured on the same data. Both may lack a score.
+
+    In place of a version's number there may be the name of what stands in for production.
+    """
+    score, fault = checked_score(challenger, gate)
     if fault:
         return Verdict(STAGING, f"it cannot be scored: {fault}", score)
     if gate.min_score is not None and gate.improvement(score, gate.min_score) < 0:
@@ -146,16 +149,17 @@ def judge(
         )
     if champion is None:
         return Verdict(PRODUCTION, "no version was in production", score)
-    number, measured = champion
-    theirs, fault = _score(measured, gate)
+    who, measured = champion
+    name = f"version {who}" if isinstance(who, int) else one_line(who)
+    theirs, fault = checked_score(measured, gate)
     if fault:
         hint = "'make promote VERSION=' puts any version there"
-        reason = f"not compared: production's version {number} cannot be scored: {fault}; {hint}"
+        reason = f"not compared: production's {name} cannot be scored: {fault}; {hint}"
         return Verdict(STAGING, reason, score, theirs)
-    return _compare(score, theirs, number, (challenger, measured), gate)
+    return _compare(score, theirs, name, (challenger, measured), gate)
 
 
-def _score(measured: Measurement | Unscorable, gate: Gate) -> tuple[float | None, str]:
+def checked_score(measured: Measurement | Unscorable, gate: Gate) -> tuple[float | None, str]:
     """Return a model's score (None if it is not a finite number), and what is wrong with it, if anything is."""
     if isinstance(measured, Unscorable):
         return None, one_line(measured.why)
@@ -169,10 +173,8 @@ def _score(measured: Measurement | Unscorable, gate: Gate) -> tuple[float | None
     return score, ""
 
 
-def _compare(
-    score: float, theirs: float, number: int, measured: tuple[Measurement, Measurement], gate: Gate
-) -> Verdict:
-    numbers = f"its {gate.label} {score:.6g} against {theirs:.6g} of version {number}"
+def _compare(score: float, theirs: float, name: str, measured: tuple[Measurement, Measurement], gate: Gate) -> Verdict:
+    numbers = f"its {gate.label} {score:.6g} against {theirs:.6g} of {name}"
     better_by = gate.improvement(score, theirs)
     if better_by <= gate.min_improvement:
         more = f", more than {gate.min_improvement:g} better required" if gate.min_improvement and better_by > 0 else ""
@@ -180,7 +182,7 @@ def _compare(
     if gate.confidence is None:
         return Verdict(PRODUCTION, f"better than production: {numbers}", score, theirs)
     ours, others = (each.rows for each in measured)
-    if fault := _unpaired(ours, others, number):
+    if fault := _unpaired(ours, others, name):
         return Verdict(STAGING, f"not surely better than production: {numbers}; {fault}", score, theirs)
     p_value, most = paired_p_value(ours, others), round(1 - gate.confidence, 12)
     if p_value <= most:
@@ -189,14 +191,14 @@ def _compare(
     return Verdict(STAGING, reason, score, theirs, p_value)
 
 
-def _unpaired(ours: Sequence[float] | None, theirs: Sequence[float] | None, number: int) -> str:
+def _unpaired(ours: Sequence[float] | None, theirs: Sequence[float] | None, name: str) -> str:
     """Return why the rows of two models cannot be compared in pairs, if they cannot."""
-    for name, rows in (("it", ours), (f"version {number}", theirs)):
+    for which, rows in (("it", ours), (name, theirs)):
         if not rows:
-            return f"{name} has no score for each row"
+            return f"{which} has no score for each row"
         if not all(map(isfinite, rows)):
-            return f"{name} has rows whose score is not a finite number"
-    return "" if len(ours) == len(theirs) else f"it has scores for {len(ours)} rows, version {number} for {len(theirs)}"
+            return f"{which} has rows whose score is not a finite number"
+    return "" if len(ours) == len(theirs) else f"it has scores for {len(ours)} rows, {name} for {len(theirs)}"
 
 
 def one_line(text: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from importlib.metadata import version as installed
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 from mlflow.exceptions import MlflowException
@@ -21,10 +22,14 @@ from scripts.pipeline.console import printable
 from scripts.project import UserError
 from scripts.registry.stage_files import read_value, shown
 
+if TYPE_CHECKING:
+    from scripts.registry.versions import Candidate
+
 FOLDER = "model"
 CODE, DATA, REQUIREMENTS, CONDA, PYTHON = "code", "data", "requirements.txt", "conda.yaml", "python_env.yaml"
+EXAMPLE = "input_example.json"
 NESTED = ("array", "object", "map", "any", "sparkml_vector")  # types that MLflow 2.7 does not know
-OWN = {"MLmodel", CODE, REQUIREMENTS, CONDA, PYTHON, FOLDER}
+OWN = {"MLmodel", CODE, REQUIREMENTS, CONDA, PYTHON, EXAMPLE, FOLDER}
 """Names that a model's file must not have there; MLflow's client takes model/model, if it is alone, for no file."""
 
 
@@ -58,21 +63,29 @@ def read_signature(path: Path) -> ModelSignature:
         ) from None
 
 
-def write(
-    folder: Path, file: str, loader: Path, requirements: Sequence[str], signature: ModelSignature | None, run_id: str
-) -> None:
-    """Write into `folder` all that belongs to the model but its file, which is `file` (see `place`)."""
-    module = _module(loader)
+def write(folder: Path, candidate: "Candidate", signature: ModelSignature | None, run_id: str) -> None:
+    """Write into `folder` all that belongs to a model with a loader, but its file."""
+    module = _module(candidate.loader)
     (folder / CODE).mkdir(parents=True)
-    shutil.copyfile(loader, folder / CODE / f"{module}.py")
+    shutil.copyfile(candidate.loader, folder / CODE / f"{module}.py")
+    _write_environment(folder, candidate.requirements)
     model = Model(artifact_path=FOLDER, run_id=run_id, signature=signature)
-    data = file.removeprefix(f"{FOLDER}/")
+    if candidate.example is not None:
+        example = {"columns": [*candidate.example], "data": [[*candidate.example.values()]]}
+        (folder / EXAMPLE).write_text(json.dumps(example))
+        model.saved_input_example_info = {"artifact_path": EXAMPLE, "type": "dataframe", "pandas_orient": "split"}
+    model.model_size_bytes = _size(folder) + _size(candidate.file)
+    data = candidate.place.removeprefix(f"{FOLDER}/")
     add_to_model(model, loader_module=module, code=CODE, data=data, conda_env=CONDA, python_env=PYTHON)
     described = model.to_dict()
     if signature:
         described["signature"] = _for_old_clients(signature)
     (folder / "MLmodel").write_text(yaml.safe_dump(described, sort_keys=False))
-    _write_environment(folder, requirements)
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder."""
+    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
 
 
 def _for_old_clients(signature: ModelSignature) -> dict[str, str | None]:

@@ -3,11 +3,13 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -29,10 +31,13 @@ class Snapshot(NamedTuple):
     """What a run is about to use, taken first, since people edit and commit during a run.
 
     `files` are artifacts below pipeline/: dvc.yaml, params.yaml, images.json, and the patch if there is one.
+    `repository` is where a browser finds the code, `branch` the one that is checked out; empty if there is none.
     """
 
     commit: str
     files: Mapping[str, bytes]
+    repository: str = ""
+    branch: str = ""
 
     @property
     def dirty(self) -> bool:
@@ -55,7 +60,8 @@ def snapshot(pipeline: Pipeline, wanted: Mapping[str, images.Image], project: Pr
     }
     if patch := uncommitted(commit, project):
         files[PATCH] = patch
-    return Snapshot(commit, files)
+    branch = git("symbolic-ref", "--quiet", "--short", "HEAD", project=project, may_fail=True).strip()
+    return Snapshot(commit, files, repository(project), branch)
 
 
 def seal(files: Mapping[str, bytes]) -> str:
@@ -67,6 +73,28 @@ def seal(files: Mapping[str, bytes]) -> str:
 def head(project: Project = PROJECT) -> str:
     """Return the commit that is checked out; NO_COMMIT in a repository that has none yet."""
     return git("rev-parse", "--verify", "--quiet", "HEAD", project=project, may_fail=True).strip() or NO_COMMIT
+
+
+def repository(project: Project = PROJECT) -> str:
+    """Return the address at which a browser finds the remote `origin`; empty if that is none, or a folder.
+
+    A user or a token in it is left out.
+    """
+    return browsable(git("remote", "get-url", "origin", project=project, may_fail=True).strip())
+
+
+def browsable(address: str) -> str:
+    """Return the address in a browser of what git calls a remote: `git@host:a/b.git` -> `https://host/a/b`."""
+    if found := re.fullmatch(r"(?:[\w.-]+@)?([\w.-]+\.[\w.-]+):(?!//)([\w./-]+)", address):
+        host, path, scheme = found[1], found[2], "https"
+    else:
+        parts = urlsplit(address)
+        host, path, scheme = parts.netloc.rpartition("@")[2], parts.path, parts.scheme
+        if scheme in ("ssh", "git", "git+ssh"):
+            host, scheme = parts.hostname or "", "https"
+    path = path.strip("/").removesuffix(".git")
+    fine = scheme in ("http", "https") and host and re.fullmatch(r"[\w.-]+(/[\w.-]+)+", path)
+    return f"{scheme}://{host}/{path}" if fine else ""
 
 
 def uncommitted(commit: str, project: Project = PROJECT) -> bytes:

@@ -14,14 +14,18 @@ from typing import Any, NamedTuple
 
 import requests
 
+from scripts import places, settings
 from scripts.digests import sha256
 from scripts.faults import reason
 from scripts.pipeline import dvc_adapter, images
 from scripts.pipeline.stage import Model, Pipeline, block
 from scripts.project import Project, Unavailable, UserError
 from scripts.registry import logged, provenance, reader, records, scoring
-from scripts.registry.gate import Unscorable
+from scripts.registry.gate import Measurement, Unscorable
 from scripts.registry.records import Version
+from scripts.registry.stage_files import read_text
+
+CARD, MOST_OF_A_CARD = "MODEL.md", 100_000  # bytes
 
 
 class NotPublished(UserError):
@@ -156,10 +160,13 @@ class Publication:
     """
 
     def __init__(self, job: Job, model: Model) -> None:
-        from scripts.registry import versions
+        from scripts.registry import cards, datasets, versions
 
-        self._versions, self._job, self.model = versions, job, model
-        self.settings = versions.Settings(model.experiment, model.name, model.gate, job.snapshot.commit, job.who)
+        self._cards, self._datasets, self._versions, self._job, self.model = cards, datasets, versions, job, model
+        seen = job.snapshot
+        self.settings = versions.Settings(
+            model.experiment, model.name, model.gate, seen.commit, job.who, seen.repository, seen.branch
+        )
         self._run: str | None = None
         self._is_uploaded = False
 
@@ -198,7 +205,7 @@ class Publication:
         measured = scoring.read(job.project.root, model)
         scorer = scoring.Scorer(job.project, job.pipeline, model, job.wanted)
         outcome = self._versions.register(self.settings, candidate, run_id, measured, scorer.measure)
-        self._versions.complete(self.settings, outcome, left, tags, run_id)
+        self._versions.complete(self.settings, outcome, left, tags, run_id, self._about(candidate, measured))
         score = score_of(job.project, model)
         return Published(
             model.name, outcome.version, outcome.stage, outcome.reason, model.gate.metric, score, outcome.now, news=True
@@ -210,6 +217,39 @@ class Publication:
         found = logged.collect(job.pipeline, self.model, job.project.root)
         files = {f"pipeline/{name}": data for name, data in job.snapshot.files.items()} | {"pipeline/dvc.lock": lock}
         return found._replace(artifacts={**found.artifacts, **files})
+
+    def _about(self, candidate: Any, measured: Measurement | Unscorable) -> Any:
+        """Return what people are told of the model."""
+        snapshot, model = self._job.snapshot, self.model
+        return self._cards.About(
+            model=model.name,
+            maker=model.maker,
+            scorer=model.scorer,
+            place=candidate.place,
+            gate=model.gate,
+            commit=snapshot.commit,
+            dirty=snapshot.dirty,
+            repository=snapshot.repository,
+            loads=bool(model.loader),
+            metrics=measured.metrics if isinstance(measured, Measurement) else {},
+            data=candidate.data,
+            example=candidate.example,
+            own=self._own_words(),
+            **self._signature(),
+        )
+
+    def _own_words(self) -> str:
+        """Return what the project says of the model itself: MODEL.md in the folder of its stage, if that is there."""
+        path = self._job.project.stages / block(self.model.maker) / CARD
+        try:
+            return read_text(path, MOST_OF_A_CARD) if path.is_file() else ""
+        except UserError as error:
+            print(f"note: {error}", flush=True)
+            return ""
+
+    def _signature(self) -> dict[str, list[Mapping[str, Any]]]:
+        path = self.model.signature
+        return self._datasets.signature(self._job.project.root / path) if path else {"inputs": [], "outputs": []}
 
     def give_up(self) -> None:
         """Mark a run that was begun for live metrics as failed: its stage failed."""
@@ -231,15 +271,17 @@ class Publication:
     def _candidate(self, *, scored: bool) -> Any:
         job, model, root = self._job, self.model, self._job.project.root
         lock = provenance.read_lock(job.project)
+        data = self._data(lock)
         return self._versions.Candidate(
             file=root / model.file,
             source=model.maker,
             params=logged.params_of(job.pipeline, model),
-            data=self._data(lock),
+            data=data,
             scored_by=scoring.scored_by(job.pipeline, model, lock) if scored else None,
             loader=root / model.loader if model.loader else None,
             signature=root / model.signature if model.signature else None,
             requirements=job.requirements[model.maker],
+            example=self._datasets.example(self._signature()["inputs"], [each.seen for each in data if each.seen]),
         )
 
     def _data(self, lock: Mapping[str, Any]) -> list[Any]:
@@ -253,5 +295,19 @@ class Publication:
             for name, path in files.items():
                 value = known.get(path) or (dvc_adapter.md5(root / path) if (root / path).is_file() else None)
                 if path != self.model.file and value:
-                    found.append(self._versions.Dataset(name, path, value, context))
+                    source = self._source(path, value)
+                    seen = self._datasets.look(root / path)
+                    found.append(self._datasets.Dataset(name, path, value, context, seen, source))
         return found
+
+    def _source(self, path: str, digest: str) -> tuple[str, str] | None:
+        """Return from where MLflow can read a data set: DVC's remote, or, for a server on this machine, DVC's cache."""
+        from scripts.registry import recorded
+
+        project = self._job.project
+        if found := self._datasets.address(places.default_remote(project)[1], digest):
+            return found
+        if not settings.is_local(os.environ):  # whoever else asks that server has not this machine's files
+            return None
+        cached = recorded.cache_path(digest, project.root)
+        return "local", str(cached if cached.is_file() else project.root / path)

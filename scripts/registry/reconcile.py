@@ -130,12 +130,32 @@ def _log_record(client: MlflowClient, who: str, version: Version, record: dict[s
 # --- the decision
 
 
-def _parsed_rows(data: bytes) -> tuple[float, ...] | None:
+def parsed_rows(data: bytes) -> tuple[float, ...] | None:
     """Return the scores that a rows file holds; None if somebody changed it so that it holds none."""
     try:
         return tuple(float(row) for row in json.loads(data))
     except (TypeError, ValueError, OverflowError, RecursionError):
         return None
+
+
+def logged_measurement(
+    version: Version, gate: Gate, scored_by: ScoredBy, rows: Callable[[], tuple[float, ...] | None] | None
+) -> Measurement | Unscorable | None:
+    """Return what the registry has of a version's measurement; None if that was another one than `scored_by` asks for.
+
+    `rows` finds the scores of its rows, for a gate that compares them; None: they are not needed.
+    """
+    score = version.tags.get(gate.tag)
+    if score is None or not scored_by.as_tags().items() <= version.tags.items():
+        return None
+    try:
+        metrics = {gate.metric: float(score)}
+    except ValueError:
+        return Unscorable(f"its tag {gate.tag} is {score[:20]!r}, not a number")
+    if gate.confidence is None or rows is None:
+        return Measurement(metrics)
+    found = rows()
+    return Measurement(metrics, found) if found else None
 
 
 class AtHand(NamedTuple):
@@ -236,24 +256,14 @@ class Judge:
         return self._known[version.number]
 
     def _logged(self, version: Version) -> Measurement | Unscorable | None:
-        """Return what the registry has of a version's measurement; None if that was another one than is needed now."""
-        score = version.tags.get(self._gate.tag)
-        if score is None or not self._scored_by.as_tags().items() <= version.tags.items():
-            return None
-        try:
-            metrics = {self._gate.metric: float(score)}
-        except ValueError:
-            return Unscorable(f"its tag {self._gate.tag} is {score[:20]!r}, not a number")
-        if self._gate.confidence is None or self._at_hand.has_no_rows:
-            return Measurement(metrics)
-        rows = self._logged_rows(version)
-        return Measurement(metrics, rows) if rows else None
+        rows = None if self._at_hand.has_no_rows else lambda: self._logged_rows(version)
+        return logged_measurement(version, self._gate, self._scored_by, rows)
 
     def _logged_rows(self, version: Version) -> tuple[float, ...] | None:
         run = run_of(self._client, version)
         with tempfile.TemporaryDirectory() as folder:
             file = artifact(run, self._scored_by.rows_file, folder) if run else None
-            return _parsed_rows(file.read_bytes()) if file else None
+            return parsed_rows(file.read_bytes()) if file else None
 
     def _measured(self, version: Version) -> Measurement | Unscorable:
         with tempfile.TemporaryDirectory() as folder:

@@ -8,6 +8,7 @@ import math
 import os
 import re
 import stat
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -100,6 +101,10 @@ def _kind(mode: int) -> str:
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     """Return a file's bytes. Raise as `check_regular` does."""
     check_regular(path, most)
+    return _first_bytes(path, most)
+
+
+def _first_bytes(path: Path, most: int) -> bytes:
     # What it was a moment ago it need not be now: no link is followed, no pipe waited for, no more than that is read.
     try:
         descriptor = os.open(behind(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -200,8 +205,20 @@ def read_table(path: Path) -> Table:
     return table
 
 
+def read_head(path: Path, most: int) -> Table:
+    """Return the table in the first `most` bytes of a CSV file, without a row that is cut off. Raise Refused."""
+    check_regular(path, sys.maxsize)
+    data = _first_bytes(path, most)
+    text = data.rpartition(b"\n")[0].decode("utf-8-sig", errors="replace")
+    return _parsed(path, text, "\t" if path.suffix.lower() == ".tsv" else ",")
+
+
 def _separated(path: Path, delimiter: str) -> Table:
-    lines = csv.reader(io.StringIO(read_text(path, TABLE_BYTES), newline=""), delimiter=delimiter)
+    return _parsed(path, read_text(path, TABLE_BYTES), delimiter)
+
+
+def _parsed(path: Path, text: str, delimiter: str) -> Table:
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     rows: list[list[str]] = []
     try:
         for row in lines:

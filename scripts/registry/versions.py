@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import batched
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset as MlflowDataset
@@ -29,7 +29,9 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from scripts.digests import sha256
-from scripts.registry import model_folder, records
+from scripts.pipeline.stage import block
+from scripts.registry import cards, model_folder, records
+from scripts.registry.datasets import Dataset
 from scripts.registry.gate import Gate, Measurement, Unscorable
 from scripts.registry.mlflow import RegistryError, check_location, is_clash, quiet, run_of, server_errors, versions
 from scripts.registry.reconcile import AtHand, Judge, Measure, reconcile
@@ -50,6 +52,7 @@ LONGEST_DIGEST = 36
 LARGEST_CALL = 900_000  # bytes; a little less than they take
 """What MLflow servers from 2.7 on take, in one call or as one value."""
 MODEL, LIVE_STAGE, CLONE, CHANGED = "registered_model", "live_stage", "pipeline_clone", "params_changed_since"
+NOTE = "mlflow.note.content"
 """Tags of a run. The first says which model of its experiment it belongs to: two may have the same bytes."""
 
 
@@ -62,15 +65,8 @@ class Settings:
     gate: Gate
     git_commit: str
     who: str  # as MLflow's server or the host knows them
-
-
-class Dataset(NamedTuple):
-    """A file that the model was trained or tested with; `context` is `training` or `testing`."""
-
-    name: str
-    path: str
-    digest: str  # MD5, as in dvc.lock
-    context: str
+    repository: str = ""  # where a browser finds the code
+    branch: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,6 +81,7 @@ class Candidate:
     loader: Path | None = None
     signature: Path | None = None
     requirements: Sequence[str] = ()
+    example: Mapping[str, Any] | None = None  # a row as the model takes it
 
     @cached_property
     def digest(self) -> str:
@@ -277,22 +274,39 @@ def _adopt(client: MlflowClient, settings: Settings, candidate: Candidate, live:
 
 
 def _run_tags(settings: Settings, candidate: Candidate) -> dict[str, str]:
-    return {
+    # MLflow's pages link to the commit of a source that is a project in a repository.
+    source = {"mlflow.source.name": candidate.source, "mlflow.source.type": "LOCAL"}
+    if settings.repository:
+        folder = f"{settings.repository}#stages/{block(candidate.source)}"
+        source = {"mlflow.source.name": folder, "mlflow.source.type": "PROJECT"}
+        source |= {"mlflow.source.git.repoURL": settings.repository}
+    if settings.branch:
+        source |= {"mlflow.source.git.branch": settings.branch}
+    return source | {
         records.DIGEST: candidate.digest,
         MODEL: settings.model,
         "mlflow.runName": f"{settings.model}-{candidate.digest[:8]}",
-        "mlflow.source.name": candidate.source,
+        "mlflow.user": settings.who,
         "mlflow.source.git.commit": settings.git_commit,
         records.COMMIT: settings.git_commit,
     }
 
 
+_KEYS = {"http": "url"}
+"""By what name a kind of MLflow's sources has its address, where that is not `uri`."""
+
+
 def _dataset(data: Dataset) -> DatasetInput:
+    where = {"path": data.path, "md5": data.digest}
+    kind, address = data.source or ("dvc", "")
+    source = {_KEYS.get(kind, "uri"): address} if address else where
     dataset = MlflowDataset(
         name=data.name,
         digest=data.digest[:LONGEST_DIGEST],
-        source_type="dvc",
-        source=json.dumps({"path": data.path, "md5": data.digest}),
+        source_type=kind,
+        source=json.dumps(source),
+        schema=data.schema,
+        profile=json.dumps(where | ({"num_rows": data.seen.rows} if data.seen and data.seen.rows else {})),
     )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", data.context)])
 
@@ -301,7 +315,7 @@ def _send_model(client: MlflowClient, run_id: str, candidate: Candidate, signatu
     if candidate.loader:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary, model_folder.FOLDER)
-            model_folder.write(folder, candidate.place, candidate.loader, candidate.requirements, signature, run_id)
+            model_folder.write(folder, candidate, signature, run_id)
             client.log_artifacts(run_id, str(folder), model_folder.FOLDER)
     if candidate.file.is_dir():
         client.log_artifacts(run_id, str(candidate.file), candidate.place)
@@ -405,15 +419,20 @@ def _log(client: MlflowClient, run_id: str, logged: "Logged", tags: Mapping[str,
 
 
 def complete(
-    settings: Settings, outcome: Outcome, logged: "Logged", tags: Mapping[str, str], logged_to: str = ""
+    settings: Settings,
+    outcome: Outcome,
+    logged: "Logged",
+    tags: Mapping[str, str],
+    logged_to: str = "",
+    about: cards.About | None = None,
 ) -> None:
     """See to it that the version's run has what the stages left; the receipt, which says that all is there, comes last.
 
     `tags` has the receipt (`dvc_lock_sha256`), the commit, and what else the run is to bear. `logged_to` is the run
-    that `log` was called with: it has all of that.
+    that `log` was called with: it has all of that. Run and model are described by what is known `about` them.
     """
     with _server() as client:
-        _again(lambda: _complete(client, settings, outcome, logged, tags, logged_to))
+        _again(lambda: _complete(client, settings, outcome, logged, tags, logged_to, about))
 
 
 def _complete(
@@ -423,14 +442,28 @@ def _complete(
     logged: "Logged",
     tags: Mapping[str, str],
     logged_to: str,
+    about: cards.About | None,
 ) -> None:
     run = _living_run(client, settings.model, outcome.version, outcome.run_id)
     if run.info.run_id != logged_to:
         _log(client, outcome.run_id, logged, tags)
+    if about:
+        _describe(client, run, outcome, about)
     # The commit goes with the patch: the same model may come from other code than it did first.
     for name in (records.COMMIT, records.DIRTY, records.RECEIPT):
         if name in tags:
             client.set_model_version_tag(settings.model, outcome.version, name, tags[name])
+
+
+def _describe(client: MlflowClient, run: Run, outcome: Outcome, about: cards.About) -> None:
+    """Write the descriptions of the run and of the registered model, but over nothing that a person wrote."""
+    note = run.data.tags.get(NOTE)
+    text = cards.of_run(about, outcome.version, outcome.stage, outcome.reason)
+    if cards.is_ours(note) and text != note:
+        client.set_tag(run.info.run_id, NOTE, text)
+    card, text = client.get_registered_model(about.model).description, cards.of_model(about, outcome.version)
+    if cards.is_ours(card) and text != card:
+        client.update_registered_model(about.model, text)
 
 
 def _log_files(client: MlflowClient, run_id: str, artifacts: Mapping[str, bytes | Path]) -> None:

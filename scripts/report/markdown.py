@@ -3,19 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from scripts import tables
+from scripts.markdown import escaped
 from scripts.report import facts
-from scripts.report.page import change, counted, cut, differs, number, seconds
+from scripts.report.page import change, counted, differs, number, seconds
 
-MOST_ROWS = 50
-LONGEST = 200  # characters of a cell; what holds them all stays below what GitHub takes
+MOST_ROWS = 50  # of a table: all of them stay below what GitHub takes
 
 type Run = Mapping[str, Any]
-
-
-def escaped(value: object) -> str:
-    """Return a stranger's text as it is: no markup, no link, and nobody is mentioned."""
-    return tables.escaped(cut(str(value), LONGEST))
 
 
 def markdown(run: Run) -> str:
@@ -26,11 +20,11 @@ def markdown(run: Run) -> str:
     ]
     moved = [stage for stage in run["stages"] if stage["result"] not in (facts.UP_TO_DATE, "unchanged")]
     rows = [(stage["name"], stage["result"], stage["sentence"] or "; ".join(stage["why"])) for stage in moved]
-    parts.append(_table("Stages", ("stage", "what happened", "why"), rows))
+    parts.append(table("Stages", ("stage", "what happened", "why"), rows))
     params = [
         (each["name"], each["last"], each["value"]) for each in run["params"] if differs(each["value"], each["last"])
     ]
-    parts.append(_table("Parameters that differ from the last run's", ("parameter", "last run", "now"), params))
+    parts.append(table("Parameters that differ from the last run's", ("parameter", "last run", "now"), params))
     metrics = [
         (
             metric["name"],
@@ -43,7 +37,7 @@ def markdown(run: Run) -> str:
         for metric in run["metrics"]
     ]
     columns = ("metric", "now", "last run", "change", "compared with", "change")
-    parts.append(_table("Metrics", columns, metrics))
+    parts.append(table("Metrics", columns, metrics))
     return "\n\n".join(filter(None, parts))
 
 
@@ -59,7 +53,7 @@ def _headline(run: Run) -> str:
     )
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Iterable[object]]) -> str:
+def table(title: str, columns: Sequence[str], rows: Sequence[Iterable[object]]) -> str:
     """Return a table below its title; nothing if it has no row."""
     if not rows:
         return ""

@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -32,8 +33,8 @@ def known(
     last = last or {"params": [], "metrics": []}
     models, production = _models(pipeline, published, online=online)
     return {
-        "why": {name: list(_why(pipeline, name, was.get(name), entry)) for name, entry in lock.items()},
-        "params": _params(pipeline, last),
+        "why": {name: list(why(pipeline, name, was.get(name), entry)) for name, entry in lock.items()},
+        "params": params(pipeline, last),
         "metrics": _metrics(project, pipeline, last, production),
         "models": models,
         "lineage": _lineage(project, lock),
@@ -51,7 +52,7 @@ def _lock(data: bytes) -> dict[str, dict[str, Any]]:
 # --- why
 
 
-def _why(pipeline: Pipeline, name: str, was: Run | None, now: Run) -> Iterator[str]:
+def why(pipeline: Pipeline, name: str, was: Run | None, now: Run) -> Iterator[str]:
     """Yield what differs from what dvc.lock had of a stage before."""
     if was is None:
         yield "it is new"
@@ -60,8 +61,8 @@ def _why(pipeline: Pipeline, name: str, was: Run | None, now: Run) -> Iterator[s
     for key in dict.fromkeys([*old, *new]):
         if old.get(key, "none") != new.get(key, "none"):
             yield f"parameter {key}: {old.get(key, 'none')} -> {new.get(key, 'none')}"
-    for path, digest in _inputs(now).items():
-        if _inputs(was).get(path) != digest:
+    for path, digest in inputs(now).items():
+        if inputs(was).get(path) != digest:
             yield f"input {path}"
     stage = pipeline.stages.get(name)
     if stage and stage.image not in str(was.get("cmd")):
@@ -77,7 +78,7 @@ def _leaves(entry: Run) -> Iterator[tuple[str, Any]]:
             yield from logged.leaves(file)
 
 
-def _inputs(entry: Run) -> dict[str, str]:
+def inputs(entry: Run) -> dict[str, str]:
     listed = entry.get("deps")
     deps = listed if isinstance(listed, list) else []
     return {str(dep.get("path")): str(dep.get("md5")) for dep in deps if isinstance(dep, Mapping)}
@@ -86,7 +87,7 @@ def _inputs(entry: Run) -> dict[str, str]:
 # --- numbers
 
 
-def _params(pipeline: Pipeline, last: Run) -> list[dict[str, Any]]:
+def params(pipeline: Pipeline, last: Run) -> list[dict[str, Any]]:
     before = {param["name"]: param["value"] for param in last["params"]}
     found = {
         f"{stage.block}.{name}": text(value)
@@ -101,7 +102,7 @@ def _metrics(project: Project, pipeline: Pipeline, last: Run, production: Mappin
     before = {(metric["file"], metric["name"]): metric["value"] for metric in last["metrics"]}
     found = []
     for path in [path for stage in pipeline.stages.values() for path in stage.metrics.values()]:
-        for name, value in _numbers(project, path).items():
+        for name, value in numbers(project.root, path).items():
             metric = {"file": text(path), "name": text(name), "value": number(value)}
             metric["last"] = before.get((metric["file"], metric["name"]))
             metric["production"] = number(production.get(path, {}).get(name))
@@ -109,9 +110,9 @@ def _metrics(project: Project, pipeline: Pipeline, last: Run, production: Mappin
     return found[:MOST]
 
 
-def _numbers(project: Project, path: str) -> dict[str, float]:
+def numbers(root: Path, path: str) -> dict[str, float]:
     try:
-        return logged.read_metrics(project.root / path)
+        return logged.read_metrics(root / path)
     except UserError:  # it is not there, or holds no metrics: its stage, or publishing, says so
         return {}
 

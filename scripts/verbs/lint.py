@@ -3,10 +3,11 @@
 import subprocess
 from pathlib import Path
 
+SHELL = sorted([*Path("scripts").rglob("*.sh"), *Path("tests").rglob("*.sh"), *Path(".ci").iterdir()])
 COMMANDS = [
     ["ruff", "check", "."],
     ["ruff", "format", "--check", "."],
-    ["shellcheck", "-x", *map(str, sorted([*Path("scripts").rglob("*.sh"), *Path("tests").rglob("*.sh")])), ".ci/run"],
+    ["shellcheck", "-x", *map(str, SHELL)],
 ]
 
 

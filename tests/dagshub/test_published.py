@@ -83,6 +83,32 @@ def test_the_published_model_scores_as_metrics_say(published: Published) -> None
     assert float(re.search(r"ACCURACY (.*)", printed)[1]) == pytest.approx(metrics["accuracy"], abs=1e-6)
 
 
+def test_people_read_what_it_is(published: Published) -> None:
+    """Run and model are described, and MLflow opens each data set, which is the bucket's object, and knows its columns;
+    with the model comes a row that it takes."""
+    printed = published.clone.python(
+        "import hashlib, json, mlflow, os, pathlib\n"
+        "client = mlflow.MlflowClient()\n"
+        "version = client.get_model_version('iris-classifier', '1')\n"
+        "run = client.get_run(version.run_id)\n"
+        "os.environ['MLFLOW_S3_ENDPOINT_URL'] = os.environ['AWS_ENDPOINT_URL']\n"
+        "data = [entry.dataset for entry in run.inputs.dataset_inputs]\n"
+        "files = [pathlib.Path(mlflow.data.get_source(each).load()).read_bytes() for each in data]\n"
+        "model = mlflow.pyfunc.load_model('models:/iris-classifier/1')\n"
+        "print('JSON', json.dumps({\n"
+        "    'note': run.data.tags['mlflow.note.content'], 'user': run.data.tags['mlflow.user'],\n"
+        "    'card': client.get_registered_model('iris-classifier').description,\n"
+        "    'opened': [hashlib.md5(file).hexdigest() == each.digest for file, each in zip(files, data)],\n"
+        "    'columns': [len(json.loads(each.schema)['mlflow_colspec']) for each in data],\n"
+        "    'example': len(model.predict(model.input_example)),\n"
+        "}))\n"
+    )
+    found = json.loads(re.search(r"JSON (.*)", printed)[1])
+    assert found["user"] == USER and "**Decision when it came**: Production" in found["note"]
+    assert "**Limits**" in found["card"] and "one of 3 classes" in found["card"]
+    assert (found["opened"], found["columns"], found["example"]) == ([True, True], [5, 5], 1)
+
+
 def test_the_bucket_holds_data_and_run_cache(published: Published) -> None:
     """All outputs of dvc.lock are in the bucket, with the run-cache of the four stages."""
     assert published.stand_in.pushed() == (contents(published.clone), 4)

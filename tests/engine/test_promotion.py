@@ -31,6 +31,8 @@ CHANGES = {  # what is changed in params.yaml, against the defaults, for each of
 def clone(clone_at: Callable[[str], Clone]) -> Clone:
     """Return a clone that has trained the four models of CHANGES, one after the other."""
     clone = clone_at("promotion")
+    clone.git("remote", "set-url", "origin", "https://me:secret@github.com/me/iris.git")
+    (clone.path / "stages/train/MODEL.md").write_text("# Iris\n\nOf no use but here.\n")
     for changes in CHANGES.values():
         clone.restore()
         for old, new in changes.items():
@@ -128,9 +130,9 @@ def pages(registered: list[dict], browser: Browser) -> dict[str, dict[str, Any]]
     run = f"experiments/1/runs/{registered[3]['run_id']}"
     at = functools.partial(address, browser.clone)
     wanted = {
-        "model": {"url": at("models/iris-classifier"), "texts": ["Version 1", "Version 4", "@ production"]},
+        "model": {"url": at("models/iris-classifier"), "texts": ["Version 1", "Version 4", "@ production", "Limits"]},
         "version": {"url": at("models/iris-classifier/versions/4"), "texts": ["decision", "Production"]},
-        "run": {"url": at(run), "texts": ["n_estimators", "log_loss", "Datasets"]},
+        "run": {"url": at(run), "texts": ["n_estimators", "log_loss", "Datasets", "Decision when"]},
         "curves": {"url": at(f"{run}/model-metrics"), "curves": {"train_accuracy": 10}},
         "runs": {"url": at("experiments/1/runs"), "texts": ["iris-classifier-"]},
         "picture": {"url": at(f"{run}/artifacts/evaluation/confusion.png"), "texts": ["KB"]},
@@ -178,6 +180,23 @@ def test_the_runs_page_shows_each_metric_once(pages: dict[str, dict[str, Any]]) 
         assert text in shown
     assert "test_accuracy" not in shown
     assert "Failed to load" not in shown
+
+
+@pytest.mark.deep  # it needs a browser, whose image takes a minute
+def test_the_runs_page_says_what_it_is(pages: dict[str, dict[str, Any]]) -> None:
+    """The run's page has its description, its author and its source, without the token in the remote's address."""
+    shown = pages["run"]["text"]
+    for text in ("Decision when it came: Production: better than production", "made by the stage train", "setosa"):
+        assert (text in shown) == (text != "setosa")
+    assert "training: train_csv" in shown and "secret" not in shown
+
+
+@pytest.mark.deep  # it needs a browser, whose image takes a minute
+def test_the_models_page_has_a_card(pages: dict[str, dict[str, Any]]) -> None:
+    """The registered model's page has a card: the project's own words, task, classes, limits, data, use."""
+    shown = pages["model"]["text"]
+    for text in ("Of no use but here.", "to tell species, one of 3 classes", "setosa (40)", "models:/iris-classifier@"):
+        assert text in shown
 
 
 @pytest.mark.deep  # it needs a browser, whose image takes a minute

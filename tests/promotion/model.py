@@ -11,7 +11,7 @@ from typing import NamedTuple
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from scripts.registry import mlflow, reconcile, records, versions
+from scripts.registry import cards, mlflow, reconcile, records, versions
 from scripts.registry.gate import Gate, Measurement, Unscorable
 from scripts.registry.logged import Logged
 from scripts.registry.records import ScoredBy, State
@@ -146,7 +146,8 @@ class Model:
         versions.log(run_id, LEFT, TAGS)
 
     def complete(self, outcome: versions.Outcome, logged_to: str = "") -> None:
-        versions.complete(self.settings, outcome, LEFT, TAGS, logged_to)
+        about = cards.About(self.name, "train", "score", "model/model.json", self.gate, "abc123", dirty=False)
+        versions.complete(self.settings, outcome, LEFT, TAGS, logged_to, about)
 
     def state(self) -> State:
         return mlflow.read(self.client, self.name)

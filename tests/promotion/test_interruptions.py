@@ -106,7 +106,7 @@ def check_runs(*models: Model) -> None:
 @pytest.mark.parametrize("every", EVERY)
 def test_the_first_models_survive_a_kill_after_any_change(model: Model, neighbour: Model, every: int) -> None:
     """Killed after any change, the first publication of two models ends with the next one: each has one run, one
-    version, is in production, and has all that the stages left."""
+    version, is in production, has all that the stages left, and is described."""
     name = model.name
     for point in points(model, every):
         model.name = model.experiment = neighbour.experiment = f"{name}-{point}"
@@ -122,6 +122,8 @@ def test_the_first_models_survive_a_kill_after_any_change(model: Model, neighbou
             (run,) = [run for run in each.runs() if "model_sha256" in run.data.tags]
             assert run.info.status == "FINISHED"
             assert run.data.metrics == {"loss": 1 / 3, "accuracy": 0.5}
+            assert each.name in run.data.tags["mlflow.note.content"].replace("\\", "")
+            assert "**Limits**" in each.client.get_registered_model(each.name).description
             assert [point.step for point in each.client.get_metric_history(run.info.run_id, "loss")] == [0, 1, 2]
         check_runs(model, neighbour)
         if killed.exitcode == 0:

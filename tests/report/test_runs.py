@@ -66,3 +66,30 @@ def test_a_run_a_failure_and_a_kill(clone: Clone) -> None:
     (clone.path / "scripts" / "report" / "page.py").write_text("raise RuntimeError('no page')\n")
     done = clone.make("run")
     assert done.stdout.count("note: scripts/report/ follows this run no longer (RuntimeError: no page)") == 1
+
+
+def test_branches(clone_at) -> None:
+    """The first line of a branch's Markdown says that its model is worse, or better, or that a stage of it breaks."""
+    clone = clone_at("branches")
+    clone.make("run")
+    clone.git("add", "--all")
+    clone.git("commit", "--quiet", "--message", "the base", "--allow-empty")
+
+    def first() -> str:
+        return clone.make("report", "BASE=HEAD", "MD=1").stdout.splitlines()[0]
+
+    assert first().startswith("**unchanged**")
+    for depth, word in (("2", "worse"), ("1", "better")):
+        clone.restore()
+        clone.edit("params.yaml", "max_depth: null", f"max_depth: {depth}")
+        assert first().startswith("**not run**: train, evaluate would run")
+        clone.make("run")
+        assert first().startswith(f"**{word}**: iris\\-classifier: its accuracy is ")
+        text = (clone.path / ".local" / "branch" / "report.md").read_text()
+        assert r"| train | parameter train\.max\_depth: None" in text and "### The gate" in text
+        for picture in re.findall(r"\]\((plots/[^)]+)\)", text):
+            assert (clone.path / ".local" / "branch" / picture).read_bytes().startswith(b"\x89PNG")
+    clone.restore()
+    clone.edit("stages/train/train.py", "def main", "raise RuntimeError('broken')\n\n\ndef main")
+    clone.make("run", check=False)
+    assert first().startswith("**breaks**: train: ")

@@ -199,18 +199,44 @@ def test_there_is_a_workflow():
     assert WORKFLOWS, ".github/workflows lacks a workflow"
 
 
+def calls(runs):
+    """Return the targets of make and the files of .ci/ that steps call; the step itself where it is neither."""
+    for run in runs:
+        if re.fullmatch(r"make( [a-z][a-z-]*)+", run):
+            yield from run.split()[1:]
+        else:
+            match = re.fullmatch(r'(\.ci/[a-z]+)( [\w./]+| "\$[A-Z]+")*', run)
+            yield match[1] if match else run
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_a_workflow_is_pinned_confined_and_calls_make(path):
-    """A workflow says its permissions, pins each action by commit, and runs nothing but make's targets."""
+    """A workflow may read alone, pins each action by commit, and runs nothing but make's targets and .ci/."""
     workflow = yaml.safe_load(path.read_text())
-    assert "permissions" in workflow, f"{path.name} lacks permissions at its top"
     jobs = workflow["jobs"].values()
+    assert [each.get("permissions") for each in (workflow, *jobs)] == [{"contents": "read"}, *(None for _ in jobs)]
+    assert "pull_request_target" not in (workflow.get("on") or workflow[True])  # YAML 1.1 reads `on` as true
     steps = [*jobs, *(step for job in jobs for step in job.get("steps", []))]
     uses = [step["uses"] for step in steps if "uses" in step]
-    runs = [step["run"].strip() for step in steps if "run" in step]
     assert [use for use in uses if not (use.startswith("./") or re.fullmatch(r"[^@\s]+@[0-9a-f]{40}", use))] == []
-    assert runs and [run for run in runs if not re.fullmatch(r"make( [a-z][a-z-]*)+", run)] == []
-    assert [name for run in runs for name in run.split()[1:] if not exists(name)] == []
+    called = list(calls(step["run"].strip() for step in steps if "run" in step))
+    assert called and [call for call in called if not (exists(call) or (ROOT / call).is_file())] == []
+    checkouts = [step.get("with", {}) for step in steps if step.get("uses", "").startswith("actions/checkout@")]
+    assert {each.get("persist-credentials") for each in checkouts} == {False}
+
+
+def test_the_file_for_gitlab():
+    """What is to be copied for GitLab is YAML, and calls what there is."""
+    jobs = yaml.safe_load((ROOT / ".gitlab-ci.yml.example").read_text())
+    scripts = [line for job in jobs.values() for key in ("script", "after_script") for line in _lines(job, key)]
+    words = re.findall(r"(?:^|; )(make [a-z -]+|\.ci/[a-z]+)", "\n".join(scripts), re.MULTILINE)
+    called = list(calls(words))
+    assert {"test", "lint", ".ci/pipeline"} <= {*called}
+    assert [call for call in called if not (exists(call) or (ROOT / call).is_file())] == []
+
+
+def _lines(job, key):
+    return job.get(key, []) if isinstance(job, dict) else []
 
 
 def test_ci_runs_all_tests(tmp_path):

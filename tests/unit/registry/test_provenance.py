@@ -331,3 +331,24 @@ def test_a_stage_that_never_ran(project):
     write_lock(project.dvc_lock, "ingest", "train")
     with pytest.raises(UserError, match=r"dvc\.lock has no entry of evaluate, which m needs; expected one: 'make run'"):
         provenance.lock_of(pipeline(), MODEL, project)
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("git@github.com:me/iris.git", "https://github.com/me/iris"),
+        ("ssh://git@host.example:2222/group/sub/iris.git", "https://host.example/group/sub/iris"),
+        ("https://me:token@github.com/me/iris.git", "https://github.com/me/iris"),
+        ("https://token@dagshub.com/me/iris", "https://dagshub.com/me/iris"),
+        ("http://localhost:3000/me/iris", "http://localhost:3000/me/iris"),
+        ("/srv/git/iris.git", ""),
+        ("../iris", ""),
+        ("file:///srv/git/iris.git", ""),
+        ("https://host/a/<script>", ""),
+        ("https://host", ""),
+        ("", ""),
+    ],
+)
+def test_where_a_browser_finds_the_code(address, found):
+    """What git calls a remote is an address without user and token; a folder is none."""
+    assert provenance.browsable(address) == found

@@ -352,7 +352,8 @@ def test_a_model_is_published_in_order(publication, done):
     assert [call[0] for call in calls] == ["upload", "log", "register", "complete"]
     assert published == Published("m", "4", "Staging", "why", "accuracy", 0.9, "None", True)
     _, run_id, *logged_first = calls[1]
-    _, settings, outcome, left, tags, logged_to = calls[3]
+    _, settings, outcome, left, tags, logged_to, about = calls[3]
+    assert (about.model, about.maker, about.place, about.metrics) == ("m", "fit", "model/m.bin", {"accuracy": 0.9})
     assert run_id == logged_to == outcome.run_id == "new run" and logged_first == [left, tags]
     assert (settings.experiment, settings.model, settings.git_commit, settings.who) == ("e", "m", "abc", "me")
     assert left.metrics == {"accuracy": 0.9} and left.params == {"seed": "1"}
@@ -411,7 +412,7 @@ def test_a_models_data_are_what_its_stage_and_its_scorer_read(publication):
     """Training and test data are named by dvc.lock's digests; the model itself is no data set."""
     found, calls = publication
     found.upload()
-    assert [tuple(data) for data in calls[0][2].data] == [
+    assert [data[:4] for data in calls[0][2].data] == [
         ("train", "data/p/train", f"{'3' * 32}.dir", "training"),
         ("test", "data/p/t", "2" * 32, "testing"),
         ("classes", "data/external/classes.csv", "5" * 32, "testing"),

@@ -64,8 +64,8 @@ def test_rows_that_somebody_edited_are_measured_again(model):
 )
 def test_what_is_no_list_of_scores_is_none(content):
     """Whatever a server answers instead of the scores of rows is no scores, and no crash."""
-    assert reconcile._parsed_rows(content) is None
-    assert reconcile._parsed_rows(b"[1, 0.5]") == (1.0, 0.5)
+    assert reconcile.parsed_rows(content) is None
+    assert reconcile.parsed_rows(b"[1, 0.5]") == (1.0, 0.5)
 
 
 def test_without_rows_in_the_pipeline_no_rows_are_asked_for(model):

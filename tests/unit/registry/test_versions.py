@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from scripts.digests import sha256
 from scripts.project import UserError
-from scripts.registry import decisions, reconcile, versions
+from scripts.registry import cards, datasets, decisions, reconcile, versions
 from scripts.registry.logged import Logged
 from scripts.registry.mlflow import RegistryError
 from scripts.registry.records import LONGEST_TAG
@@ -424,12 +424,12 @@ def test_a_file_of_a_model_with_a_name_that_servers_change_is_refused(model, tmp
 def loadable(model, tmp_path):
     """Make a candidate with a loader and a signature; its model multiplies by `factor`."""
 
-    def make(factor, loader=LOADER, signature=SIGNATURE, score=0.9):
+    def make(factor, loader=LOADER, signature=SIGNATURE, score=0.9, example=None):
         files = model.files(score)
         files.candidate.file.write_text(json.dumps({"factor": factor}))
         (tmp_path / "loader.py").write_text(loader)
         (tmp_path / "signature.json").write_text(signature if isinstance(signature, str) else json.dumps(signature))
-        given = {"loader": tmp_path / "loader.py", "signature": tmp_path / "signature.json"}
+        given = {"loader": tmp_path / "loader.py", "signature": tmp_path / "signature.json", "example": example}
         candidate = replace(files.candidate, **given, requirements=["numpy==2.5.5"])
         return files._replace(candidate=candidate)
 
@@ -578,3 +578,60 @@ def test_a_file_here_is_not_the_servers_fault(model):
     gone.__dict__["digest"] = files.digest
     with pytest.raises(RegistryError, match=r"/gone cannot be read or written: No such file or directory$"):
         versions.upload(model.settings, gone)
+
+
+# --- what people read
+
+
+def test_people_find_author_source_and_descriptions(model):
+    """A run says by whom and from which repository it is; run and model are described, but over nobody's own words."""
+    settings = replace(model.settings, repository="https://github.com/me/iris", branch="work")
+    files = model.files(0.9)
+    run_id = versions.upload(settings, files.candidate)
+    outcome = model.register(files, run_id)
+    about = cards.About(model.name, "train", "score", "model/model.json", model.gate, "abc123", dirty=False)
+
+    def texts():
+        versions.complete(settings, outcome, Logged({}, {}, [], {}), TAGS, run_id, about)
+        tags = model.client.get_run(run_id).data.tags
+        return tags, tags["mlflow.note.content"], model.client.get_registered_model(model.name).description
+
+    tags, note, card = texts()
+    assert (tags["mlflow.user"], tags["mlflow.source.type"]) == ("ann", "PROJECT")
+    assert tags["mlflow.source.name"] == "https://github.com/me/iris#stages/train"
+    assert tags["mlflow.source.git.branch"] == "work"
+    assert "**Decision when it came**: Production: no version was in production" in note and "**Limits**" in card
+    about = replace(about, metrics={"accuracy": 0.5})
+    tags, note, card = texts()
+    assert "| accuracy | 0.5 |" in note and "its accuracy is 0.5" in card
+    model.client.set_tag(run_id, "mlflow.note.content", "mine")
+    model.client.update_registered_model(model.name, f"{card} And mine.")
+    about = replace(about, metrics={"accuracy": 0.7})
+    assert texts()[1:] == ("mine", f"{card} And mine.")
+
+
+def test_a_data_set_is_opened_by_mlflow(model, tmp_path):
+    """mlflow.data.get_source opens what a data set's source names, and its columns are there."""
+    path = tmp_path / "x.csv"
+    path.write_text("a,b\n1,x\n")
+    data = datasets.Dataset("x", "data/x.csv", "1" * 32, "training", datasets.look(path), ("local", str(path)))
+    run_id = versions.upload(model.settings, replace(model.files(0.9).candidate, data=[data]))
+    (entry,) = model.client.get_run(run_id).inputs.dataset_inputs
+    assert Path(mlflow.data.get_source(entry).load()).read_text() == "a,b\n1,x\n"
+    assert [column["name"] for column in json.loads(entry.dataset.schema)["mlflow_colspec"]] == ["a", "b"]
+    assert json.loads(entry.dataset.profile) == {"path": "data/x.csv", "md5": "1" * 32, "num_rows": 1}
+
+
+def test_a_model_has_an_example_and_its_size(model, loadable):
+    """MLflow finds the example row, the model takes it, and the size is that of all its files."""
+    outcome = model.publish_files(loadable(3, example={"x": 2.5}))
+    loaded = mlflow.pyfunc.load_model(f"models:/{model.name}/{outcome.version}")
+    assert loaded.predict(loaded.input_example) == [7.5]
+    sizes = [entry.file_size for entry in files_below(model, outcome.run_id, "model") if entry.path != "model/MLmodel"]
+    assert loaded.metadata.model_size_bytes == sum(sizes)
+
+
+def files_below(model, run_id, path):
+    """Yield what the server says of each file of a run below a path."""
+    for entry in model.client.list_artifacts(run_id, path):
+        yield from files_below(model, run_id, entry.path) if entry.is_dir else [entry]
