@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import requests
 
 from scripts.digests import sha256
 from scripts.faults import reason
-from scripts.pipeline import dvc_adapter, images
+from scripts.pipeline import dvc_adapter, images, rooms
 from scripts.pipeline.stage import Model, Pipeline, block
 from scripts.project import Project, Unavailable, UserError
 from scripts.registry import logged, provenance, reader, records, scoring
@@ -59,6 +59,7 @@ class Job:
     snapshot: provenance.Snapshot
     requirements: Mapping[str, Sequence[str]]  # by the stage that makes a model
     who: str
+    notes: Mapping[str, str] = field(default_factory=dict)  # what rooms say of a model, for the record of its decision
 
     @classmethod
     def of(
@@ -71,7 +72,9 @@ class Job:
     ) -> "Job":
         """Take the snapshot. Raise UserError if git cannot tell what is not committed."""
         needed = {model.maker: requirements(project, block(model.maker)) for model in models}
-        return cls(project, pipeline, models, wanted, provenance.snapshot(pipeline, wanted, project), needed, who)
+        notes = {model.name: rooms.notes(project, pipeline, model) for model in models}
+        snapshot = provenance.snapshot(pipeline, wanted, project)
+        return cls(project, pipeline, models, wanted, snapshot, needed, who, notes)
 
 
 def requirements(project: Project, stage: str) -> list[str]:
@@ -155,7 +158,8 @@ class Publication:
         from scripts.registry import versions
 
         self._versions, self._job, self.model = versions, job, model
-        self.settings = versions.Settings(model.experiment, model.name, model.gate, job.snapshot.commit, job.who)
+        note = job.notes.get(model.name, "")
+        self.settings = versions.Settings(model.experiment, model.name, model.gate, job.snapshot.commit, job.who, note)
         self._run: str | None = None
         self._is_uploaded = False
 
