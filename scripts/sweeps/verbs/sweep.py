@@ -32,18 +32,20 @@ def main(arguments: list[str], project: Project = PROJECT) -> None:
     spec.check(sweep, target, pipeline, params.read_params(project.params), wanted, project.root)
     hashes = given_files(pipeline, target, project)
     found = begin(sweep, target, pipeline, file, hashes, project)
-    if found.ended:
-        tell("\n".join([f"sweep {found.id} has ended before: nothing to run", *last_lines(found, project)]))
-        return
-    prepare(pipeline, wanted, project)
-    with tracking.Tracker(project, pipeline, found) as tracker, Table(found) as table:
+    if found.ended and found.tracked:
+        tell(f"sweep {found.id} has ended before: nothing to run")
+    else:
+        prepare(pipeline, wanted, project)
         tell(f"sweep {found.id}: {found.planned} trials, {found.goal} {found.metric} of {target.file}")
         if target.test_data:
             tell(on_test_data(found, target))
-        run(sweep, target, pipeline, found, hashes, table, project)
-    for line in tracker.notes:
-        tell(f"note: {line}")
-    tell("\n".join([f"({time.monotonic() - began:.0f} s)", *last_lines(found, project)]))
+        with tracking.Tracker(project, pipeline, found) as tracker, Table(found) as table:
+            if not found.ended:
+                run(sweep, target, pipeline, found, hashes, table, project)
+        for note in tracker.notes:
+            tell(f"note: {note}")
+        tell(f"took {time.monotonic() - began:.0f} s")
+    tell("\n".join(last_lines(found, project)))
 
 
 def on_test_data(found: Study, target: Target) -> str:
@@ -78,10 +80,16 @@ def prepare(pipeline: Pipeline, wanted: Mapping[str, images.Image], project: Pro
     """See to all that trials need and do not look for themselves: images, and MLflow if a stage calls it."""
     blocks = {stage.block for stage in pipeline.stages.values()}
     build.ensure({name: image for name, image in wanted.items() if name in {images.BASE, *blocks}}, project)
-    if settings.is_local(os.environ) and mlflow_server.start():
-        needed = any(stage.network == "mlflow" for stage in pipeline.stages.values())
-        if needed:
+    if not settings.is_local(os.environ):
+        return
+    needed = any(stage.network == "mlflow" for stage in pipeline.stages.values())
+    try:
+        if mlflow_server.start() and needed:
             mlflow_server.wait()
+    except UserError as error:
+        if needed:
+            raise
+        tell(f"note: {error}")
 
 
 def run(
