@@ -22,7 +22,6 @@ from scripts.sweeps.spec import Target
 from scripts.sweeps.study import Outcome, Study, Trial, is_score
 
 REFRESH = 1.0  # seconds
-Told = Callable[[], object]
 
 
 @dataclass
