@@ -1,6 +1,7 @@
 """Sweeps on the real engine: the same result for any number of jobs and after any kill, and one version at the end."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from tests.conftest import NOTHING, Clone, last_line, stages_line, wait_until
+from tests.engine.test_promotion import Browser, address, browser  # noqa: F401
 
 pytestmark = [pytest.mark.docker, pytest.mark.deep]
 CROSS_VALIDATED = '''\
@@ -212,3 +214,27 @@ def test_a_page_and_runs_of_mlflow_show_the_trials(clone: Clone) -> None:
     assert printed.strip().endswith("1 24 {'FINISHED'} True")
     page = Path(clone.path, ".local", "sweeps", found["id"], "report.html").read_text()
     assert f"Best: trial {found['scored']}," in page
+
+
+def test_a_browser_shows_the_page_and_the_trials(clone: Clone, browser: Browser) -> None:  # noqa: F811
+    """In a browser the page has the winner and the table, and MLflow has a trial below its sweep."""
+    found = state(clone)
+    page = Path(os.environ["TEST_OUTPUT"], "sweep-page.html")
+    shutil.copy(clone.path / ".local" / "sweeps" / found["id"] / "report.html", page)
+    ids = clone.python(
+        "from mlflow import MlflowClient\n"
+        "client = MlflowClient()\n"
+        "ids = [e.experiment_id for e in client.search_experiments()]\n"
+        f"runs = client.search_runs(ids, \"tags.sweep.id = '{found['id']}'\", max_results=100)\n"
+        "(run,) = [r for r in runs if r.info.run_name == 'trial 1']\n"
+        "print(run.info.experiment_id, run.info.run_id)\n"
+    ).split()
+    where = address(clone, f"experiments/{ids[-2]}/runs/{ids[-1]}")
+    pages = browser.look(
+        {
+            "sweep-page": {"url": page.as_uri(), "texts": [f"Best: trial {found['scored']},", "Importance", "Trials"]},
+            "sweep-run": {"url": where, "texts": ["trial 1", "Parent run", f"sweep {found['id']}"]},
+        }
+    )
+    assert "cv_accuracy" in pages["sweep-page"]["text"] and "not all" not in pages["sweep-page"]["text"]
+    assert f"sweep {found['id']}" in pages["sweep-run"]["text"]
