@@ -53,11 +53,16 @@ class Tracker:
 
     def __exit__(self, kind: object, *error: object) -> None:
         """Let it send what is left, and end."""
-        if not self._experiment:
-            return
+        if self._experiment:
+            self._finish(well=kind is None)
+        if kind is None and not self.notes:
+            self._study.tracked = True
+            study.save(self._study, self._project)
+
+    def _finish(self, *, well: bool) -> None:
         try:
-            self._here.send(kind is None)
-            if self._here.poll(ENDS_WITHIN if kind is None else 5):
+            self._here.send(well)
+            if self._here.poll(ENDS_WITHIN if well else 5):
                 self.notes += self._here.recv()
             else:
                 self.notes.append("not all of the sweep is in MLflow: it took too long; 'make sweep' adds the rest")
@@ -68,9 +73,6 @@ class Tracker:
         if self._process.is_alive():
             self._process.kill()
         self._process.join()
-        if kind is None and not self.notes:
-            self._study.tracked = True
-            study.save(self._study, self._project)
 
 
 def _work(place: Any, experiment: str, commit: str, told: Connection, other_end: Connection) -> None:

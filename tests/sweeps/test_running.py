@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from scripts.pipeline.stage import Pipeline, Stage
 from scripts.project import Unavailable, UserError
 from scripts.sweeps import running, sampling, spec, study
 from scripts.sweeps.running import Runner
+from scripts.sweeps.verbs import sweep as verb
 
 PARAMS = "prepare:\n  seed: 1\nfit:\n  depth: 1 # levels\n  rate: 0.5\n"
 SWEEP = """\
@@ -94,7 +96,7 @@ def ran(name):
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-@pytest.mark.parametrize("jobs", [1, 3])
+@pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.deep), 3])
 def test_a_batch_has_the_scores_of_its_trials(project, pipeline, jobs):
     """Each trial gets the score that its own parameters make; what they share runs once; a trial that fails says so and
     stops no other; and the clone itself is as it was."""
@@ -118,6 +120,7 @@ def test_what_is_known_is_not_run_again(project, pipeline):
     assert (ran("prepare"), ran("fit")) == (1, 4) and other.study.trials[0].outcome.ran == []
 
 
+@pytest.mark.deep
 def test_the_rest_is_run_for_the_winner(project, pipeline):
     """What comes after the objective is run for one trial, so that a run with its values finds all of it."""
     sweep = Sweep(project, pipeline)
@@ -179,6 +182,62 @@ def test_a_run_that_is_stopped_leaves_nothing_running(project, pipeline):
     pids = Path(os.environ["COUNT"], "pids").read_text().split()
     assert all(not Path("/proc", pid).exists() for pid in pids)
     assert len(Sweep(project, slow).study.outcomes) == 2
+
+
+# --- all of it
+
+GRID = """\
+import itertools, json, sys
+sweep = json.loads(sys.stdin.readline())
+counts = [range(space["choices"]) for space in sweep["parameters"].values()]
+batch = [dict(zip(sweep["parameters"], point)) for point in itertools.product(*counts)]
+print(json.dumps({"batch": batch}), flush=True)
+sys.stdin.readline()
+print(json.dumps({"importance": {}}), flush=True)
+"""
+
+
+@pytest.fixture
+def make_sweep(project, pipeline, monkeypatch, capfd):
+    """Return a function that does what `make sweep` does, without an engine; it returns what was printed."""
+    monkeypatch.setattr(verb.template, "load", lambda images=None: pipeline)
+    monkeypatch.setattr(verb.template, "write", lambda pipeline: False)
+    monkeypatch.setattr(verb.images, "load", dict)
+    monkeypatch.setattr(verb.build, "ensure", lambda *_: None)
+    monkeypatch.setattr(verb.spec, "check", lambda *_: None)
+    monkeypatch.setattr(verb.sampling, "ensure_image", lambda: SimpleNamespace(tag="sampler:1"))
+    monkeypatch.setattr(verb.sampling, "command", lambda tag: [sys.executable, "-c", GRID])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+
+    def make(*arguments, depths="[1, 3, 4]"):
+        text = SWEEP.replace("[1, 2, 3, 4]", depths).replace("[0.5, 1.0]", "[0.5]")
+        (project.root / "sweep.yaml").write_text(text.replace("metric: cv", "metric: cv, file: out/cv.json"))
+        verb.main(["file=", *arguments], project)
+        return capfd.readouterr().out
+
+    return make
+
+
+def test_a_sweep_says_its_winner_and_what_to_do(project, make_sweep):
+    """From the file to the winner: a line for each trial, a table, a page, the next command; called again there is
+    nothing to run; deleted it is gone."""
+    printed = make_sweep()
+    assert len(re.findall(r"^trial \d  fit.depth \d  fit.rate 0.5  ", printed, re.M)) == 3
+    assert "failed: three is none" in printed and "2 of 3 trials done, 1 failed; best: trial 3, cv 4.1" in printed
+    assert printed.endswith("next      make keep, then make run\n")
+    page = project.root / re.search(r"^page +(\S+)$", printed, re.M)[1]
+    assert "Best: trial 3" in page.read_text() and (ran("prepare"), ran("fit"), ran("score")) == (1, 3, 1)
+    again = make_sweep()
+    assert "has ended before: nothing to run" in again and (ran("fit"), ran("score")) == (3, 1)
+    name = re.search(r"sweep (\w{8}) has ended", again)[1]
+    assert make_sweep(f"rm={name}").startswith(f"sweep {name} is deleted")
+    assert not (project.local / "sweeps" / name).exists()
+
+
+def test_a_sweep_of_failures_has_no_winner(make_sweep):
+    """If all trials fail, the sweep ends with the sentence of the first one."""
+    with pytest.raises(UserError, match="all 1 trials failed; the first one: three is none"):
+        make_sweep(depths="[3]")
 
 
 # --- the sampler's side

@@ -30,7 +30,7 @@ def main(arguments: list[str], project: Project = PROJECT) -> None:
     sweep = spec.read(project.root / file)
     target = spec.target_of(sweep, pipeline, project)
     spec.check(sweep, target, pipeline, params.read_params(project.params), wanted, project.root)
-    hashes = given_files(pipeline, target, project)
+    hashes = given_files(project)
     found = begin(sweep, target, pipeline, file, hashes, project)
     if found.ended and found.tracked:
         tell(f"sweep {found.id} has ended before: nothing to run")
@@ -56,7 +56,7 @@ def on_test_data(found: Study, target: Target) -> str:
     )
 
 
-def given_files(pipeline: Pipeline, target: Target, project: Project) -> dict[str, str]:
+def given_files(project: Project) -> dict[str, str]:
     """Return the hashes of the files that the pipeline reads and no stage makes."""
     with dvc_adapter.errors(), dvc_adapter.repository(project.root) as repo, repo.lock:
         return dvc_adapter.given(repo, dvc_adapter.plan(repo, []))
