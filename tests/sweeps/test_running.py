@@ -290,6 +290,15 @@ def test_a_sampler_that_breaks_is_one_sentence(code, says):
         asked.batch()
 
 
+def test_the_sampler_is_sealed(monkeypatch):
+    """It gets no network, no file, no capability, no variable, and little memory."""
+    monkeypatch.setenv("STAGE_USER", "1000:1000")
+    command = " ".join(sampling.command("sampler:1"))
+    for option in ("--network none", "--read-only", "--cap-drop ALL", "--user 1000:1000", "--memory 1g"):
+        assert option in command
+    assert not re.search(r"--(env|mount|volume|privileged)", command) and command.endswith(" sampler:1")
+
+
 def test_a_range_keeps_its_ends():
     """A number is cut to six digits, and never leaves its range; one outside of it is refused."""
     sweep = spec.parse(SWEEP.replace("[0.5, 1.0]", "{low: 0.1234561, high: 0.9}").replace("grid", "random\ntrials: 3"))
