@@ -21,6 +21,9 @@ mine="label=pipeline.clone=$clone"
 forget_former_place
 # A runner that calls this (the tests) is of another clone.
 remove_containers --filter "$mine"
+# What runs in a working copy of the clone has its name, a dot and the copy's.
+docker container ls --all --filter label=pipeline.clone --format '{{.ID}} {{.Label "pipeline.clone"}}' \
+    | awk -v part="$clone." 'index($2, part) == 1 { print $1 }' | with_each docker container rm --force 2> /dev/null || true
 docker network ls --quiet --filter "$mine" | with_each docker network rm
 docker volume ls --quiet --filter "$mine" | with_each docker volume rm
 docker image ls --format '{{.Repository}}:{{.Tag}}' "stages/clone-$clone" | with_each docker image rm

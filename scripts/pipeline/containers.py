@@ -24,6 +24,14 @@ def of_this_clone() -> str:
     return f"label=pipeline.clone={os.environ['CLONE']}"
 
 
+def is_of_a_part(clone: str) -> bool:
+    """Return whether a container's label `pipeline.clone` names a part of this clone: its name, a dot and the part's.
+
+    Whoever runs stages in several working copies at once gives each such a name, so that a stage of one can be stopped.
+    """
+    return clone.startswith(f"{os.environ['CLONE']}.")
+
+
 def stop_stages(stage: str = "", *, grace: int = GRACE) -> bool:
     """Stop and remove this clone's containers of `stage`, or of all stages; return True if there were any.
 

@@ -105,6 +105,22 @@ def only_looking(root: Path, texts: Mapping[Path, str]) -> Iterator[Repo]:
         FileMixin._load_yaml = by_dvc
 
 
+def make_working_copy(repo: Repo, folder: Path) -> None:
+    """Make a folder a DVC repository that shares the cache and the remote of `repo`; it is none of git's.
+
+    What is taken from the cache there is a link to it, without the right to write, where the file system has links: to
+    be used where nothing but stages' containers, which get their inputs read-only, reads it.
+    """
+    from dvc.config import Config
+
+    (folder / ".dvc" / "tmp").mkdir(parents=True)
+    here = Config(dvc_dir=repo.dvc_dir, validate=False)
+    with Config(dvc_dir=str(folder / ".dvc"), validate=False).edit("local", validate=False) as config:
+        config.update({name: dict(section) for name, section in here.items()})
+        config["core"]["no_scm"] = True
+        config["cache"] |= {"dir": repo.cache.local_cache_dir, "type": ["hardlink", "copy"]}
+
+
 # --- what is to be run
 
 
@@ -150,6 +166,23 @@ def changed(repo: Repo, planned: Plan) -> Plan:
             if any(need in found for need in planned.needs[name]) or stage.changed():
                 found[name] = stage
     return Plan(found, {name: [need for need in planned.needs[name] if need in found] for name in found})
+
+
+def given(repo: Repo, planned: Plan) -> dict[str, str]:
+    """Return the hash of each file or folder that stages of `planned` read and no stage makes.
+
+    Raise UserError if one is not there.
+    """
+    made = [out.fs_path for stage in planned.stages.values() if stage.cmd for out in stage.outs]
+    read = {str(dep): dep for stage in planned.stages.values() for dep in stage.deps}
+    found = {}
+    for path, dep in read.items():
+        if isinstance(dep, ParamsDependency) or any(_overlap(dep.fs_path, out) for out in made):
+            continue
+        if not dep.exists:
+            raise UserError(f"{path} is missing, which stages read; expected it there: add it, or 'dvc checkout' it")
+        found[path] = dep.get_hash().value
+    return found
 
 
 def must_run(repo: Repo, stage: Stage, cached: set[tuple[str, ...]]) -> bool:

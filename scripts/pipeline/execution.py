@@ -78,10 +78,11 @@ def reproduce(
     With `alone`, what they need is left as it is; without `may_run`, a stage that would run fails instead.
 
     `wanted` are the images of the code as it is now: one that is missing is built if DVC says that its stage is to run.
+    Of those that are not named there, whoever calls has seen to it that they are here.
     `before_mlflow` is called before each stage on MLflow's network.
     Raise UserError if a stage fails, with the stage's own sentence if it gave one; Unavailable if no stage is to blame.
     """
-    jobs = _jobs()
+    jobs_at_once = jobs()
     os.environ.update(pipeline.given(os.environ))
     with dvc_adapter.errors(), dvc_adapter.repository(project.root) as repo:
         planned = dvc_adapter.plan(repo, targets)
@@ -94,7 +95,7 @@ def reproduce(
         if listener:
             listener.begin()
             needs = {name: list(planned.needs[name]) for name in planned.stages}
-            listener.fact("plan", needs=needs, up_to_date=up_to_date, jobs=jobs)
+            listener.fact("plan", needs=needs, up_to_date=up_to_date, jobs=jobs_at_once)
         if up_to_date:
             print(f"{len(up_to_date)} of {len(planned.stages)} stages are up to date", flush=True)
         prepare = _Preparation(project, repo, pipeline, todo, wanted, before_mlflow, may_run=may_run)
@@ -108,7 +109,7 @@ def reproduce(
             for name, stage in todo.stages.items()
         }
         with Console(tasks, project.logs / "run.log") as console:
-            run = _Run(tasks, _schedule(todo, jobs), console, listener)
+            run = _Run(tasks, _schedule(todo, jobs_at_once), console, listener)
             for name in up_to_date:
                 run.hear_of(name)
             ran = run.go()
@@ -116,7 +117,8 @@ def reproduce(
     return ran
 
 
-def _jobs() -> int:
+def jobs() -> int:
+    """Return how many stages may run at once. Raise UserError if JOBS is no number of them."""
     given = os.environ.get("JOBS") or str(os.cpu_count())
     if not given.isdecimal() or int(given) < 1:
         raise UserError(f"JOBS is {given}; expected how many stages may run at once, 1 or more: correct it")
@@ -154,7 +156,7 @@ class _Preparation:
     ) -> None:
         self._project, self._pipeline, self._before_mlflow = project, pipeline, before_mlflow
         self._may_run, self._missing, self._used = may_run, {}, {}
-        if not may_run:
+        if not may_run or not wanted:
             return
         here = build.on_this_machine()
         self._base = {images.BASE: wanted[images.BASE]}

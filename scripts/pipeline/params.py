@@ -32,13 +32,12 @@ def read_params(path: Path = ROOT / "params.yaml") -> dict[str, Any]:
     return parse(text_of(path), path.name)
 
 
-def parse(text: str, name: str = "params.yaml") -> dict[str, Any]:
-    """Return the text of params.yaml, or of a file `name` like it, as a mapping of sections. Raise UserError if it is
-    none."""
+def load(text: str, name: str) -> Any:
+    """Return the value of a YAML text as DVC reads it; `name` is the file's. Raise UserError if it is none."""
     if may_be_cut_off(text):
         raise UserError(f"{name} ends within a line; expected a line break after the last one: complete that line")
     try:
-        params = ruamel.yaml.YAML(typ="safe").load(text)  # DVC's reader, so that both find the same values
+        return ruamel.yaml.YAML(typ="safe").load(text)
     except ruamel.yaml.error.YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", error)
         where = f"line {mark.line + 1}: " if mark else ""
@@ -46,6 +45,12 @@ def parse(text: str, name: str = "params.yaml") -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # a date of month 13, or a depth that only Python knows
         why = "too deep" if isinstance(error, RecursionError) else error
         raise UserError(f"{name} holds a value that cannot be read ({why}); correct it") from None
+
+
+def parse(text: str, name: str = "params.yaml") -> dict[str, Any]:
+    """Return the text of params.yaml, or of a file `name` like it, as a mapping of sections. Raise UserError if it is
+    none."""
+    params = load(text, name)  # by DVC's reader, so that both find the same values
     if not isinstance(params, dict):
         found = "is empty" if params is None else f"holds a {type(params).__name__}"
         raise UserError(f"{name} {found}; expected sections of 'key: value': correct it")

@@ -1,4 +1,7 @@
-"""Lets optional rooms hear of a run: one that has a listener.py is told of each, and can neither stop nor fail it."""
+"""Lets optional rooms hear of a run: one that has a listener.py is told of each, and can neither stop nor fail it.
+
+One that has a notes.py may add a few words to the record of the decision on a model.
+"""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +13,7 @@ from typing import Any, Protocol
 from scripts.pipeline.console import printable, tell
 from scripts.pipeline.execution import Listener
 from scripts.pipeline.live_metrics import LiveMetric
-from scripts.pipeline.stage import Pipeline
+from scripts.pipeline.stage import Model, Pipeline
 from scripts.project import ROOT, Project, UserError
 
 WELL, FAILED, INTERRUPTED = "well", "failed", "interrupted"
@@ -30,6 +33,21 @@ class Room(Protocol):
 
     def end(self, outcome: str, error: str) -> None:
         """Called once, when all that the run began has ended: WELL, FAILED or INTERRUPTED, and why."""
+
+
+def notes(project: Project, pipeline: Pipeline, model: Model, root: Path = ROOT) -> str:
+    """Return what the rooms have to say of a model that is about to be published: `note(project, pipeline, model)` of a
+    room's notes.py returns a few words, or none. One that fails says nothing, and that is said."""
+    found = []
+    for path in sorted(root.glob("scripts/*/notes.py")):
+        try:
+            found.append(import_module(f"scripts.{path.parent.name}.notes").note(project, pipeline, model))
+        except Exception as error:
+            with _kept(project.logs / LOG):
+                LOGGER.exception("%s", path.parent.name)
+            why = _words_of(error)
+            tell(f"note: scripts/{path.parent.name}/ has nothing to say of {model.name} ({why}): see .local/logs/{LOG}")
+    return "; ".join(filter(None, found))
 
 
 class Heard:
@@ -84,8 +102,12 @@ class Heard:
             self._rooms.pop(name, None)
             with _kept(self._log):
                 LOGGER.exception("%s", name)
-            why = f"{type(error).__name__}: {' '.join(printable(error).split())[:200]}"
+            why = _words_of(error)
             tell(f"note: scripts/{name}/ follows this run no longer ({why}), which goes on: see .local/logs/{LOG}")
+
+
+def _words_of(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(printable(error).split())[:200]}"
 
 
 class _Handler(logging.FileHandler):

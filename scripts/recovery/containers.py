@@ -1,22 +1,25 @@
 """Containers that a killed run left."""
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from scripts.pipeline.containers import docker, of_this_clone, stop
+from scripts.pipeline.containers import docker, is_of_a_part, stop
 from scripts.recovery.report import say
 
 STARTS_WITHIN = timedelta(minutes=5)
 """Ten times what a start takes on a machine with far too much to do, so a runner that is just starting stays."""
-COLUMNS = '{{.State}}\t{{.CreatedAt}}\t{{.Label "pipeline.role"}}\t{{.Label "pipeline.stage"}}\t{{.ID}}'
+LABELS = ("pipeline.clone", "pipeline.role", "pipeline.stage")
+COLUMNS = "\t".join([*(f'{{{{.Label "{label}"}}}}' for label in LABELS), "{{.State}}", "{{.CreatedAt}}", "{{.ID}}"])
 
 
 class _Container(NamedTuple):
-    state: str
-    created_at: str  # 2026-11-26 18:41:03 +0000 UTC
+    clone: str
     role: str  # empty where there is no such label, as of a stage
     stage: str
+    state: str
+    created_at: str  # 2026-11-26 18:41:03 +0000 UTC
     id: str
 
     @property
@@ -43,5 +46,9 @@ def remove_left() -> None:
 
 def _containers() -> Iterator[_Container]:
     """Yield all containers of this clone: one question, since each takes a fiftieth of a second of every command."""
-    for line in docker("container", "ls", "--all", "--filter", of_this_clone(), "--format", COLUMNS).splitlines():
-        yield _Container(*line.split("\t"))
+    for line in docker(
+        "container", "ls", "--all", "--filter", "label=pipeline.clone", "--format", COLUMNS
+    ).splitlines():
+        found = _Container(*line.split("\t"))
+        if found.clone == os.environ["CLONE"] or is_of_a_part(found.clone):
+            yield found

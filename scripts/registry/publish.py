@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ import requests
 from scripts import places, settings
 from scripts.digests import sha256
 from scripts.faults import reason
-from scripts.pipeline import dvc_adapter, images
+from scripts.pipeline import dvc_adapter, images, rooms
 from scripts.pipeline.stage import Model, Pipeline, block
 from scripts.project import Project, Unavailable, UserError
 from scripts.registry import logged, provenance, reader, records, scoring
@@ -65,6 +65,7 @@ class Job:
     snapshot: provenance.Snapshot
     requirements: Mapping[str, Sequence[str]]  # by the stage that makes a model
     who: str
+    notes: Mapping[str, str] = field(default_factory=dict)  # what rooms say of a model, for the record of its decision
 
     @classmethod
     def of(
@@ -77,7 +78,9 @@ class Job:
     ) -> "Job":
         """Take the snapshot. Raise UserError if git cannot tell what is not committed."""
         needed = {model.maker: requirements(project, block(model.maker)) for model in models}
-        return cls(project, pipeline, models, wanted, provenance.snapshot(pipeline, wanted, project), needed, who)
+        notes = {model.name: rooms.notes(project, pipeline, model) for model in models}
+        snapshot = provenance.snapshot(pipeline, wanted, project)
+        return cls(project, pipeline, models, wanted, snapshot, needed, who, notes)
 
 
 def requirements(project: Project, stage: str) -> list[str]:
@@ -163,9 +166,9 @@ class Publication:
         from scripts.registry import cards, datasets, versions
 
         self._cards, self._datasets, self._versions, self._job, self.model = cards, datasets, versions, job, model
-        seen = job.snapshot
+        seen, note = job.snapshot, job.notes.get(model.name, "")
         self.settings = versions.Settings(
-            model.experiment, model.name, model.gate, seen.commit, job.who, seen.repository, seen.branch
+            model.experiment, model.name, model.gate, seen.commit, job.who, seen.repository, seen.branch, note
         )
         self._run: str | None = None
         self._is_uploaded = False

@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from scripts.digests import sha256
 from scripts.registry import records
-from scripts.registry.gate import Gate, Measurement, Unscorable, Verdict, judge
+from scripts.registry.gate import Gate, Measurement, Unscorable, Verdict, judge, one_line
 from scripts.registry.mlflow import RegistryError, address, artifact, is_clash, not_the_servers, read, run_of
 from scripts.registry.records import PRODUCTION, ScoredBy, State, Version
 
@@ -170,7 +170,10 @@ class AtHand(NamedTuple):
 
 
 class Judge:
-    """Decides on versions by the gate. All are measured as `scored_by` says: by the same scorer, on the same data."""
+    """Decides on versions by the gate. All are measured as `scored_by` says: by the same scorer, on the same data.
+
+    `note` goes into the record on the candidate at hand, beside the reason; no decision depends on it.
+    """
 
     def __init__(
         self,
@@ -181,9 +184,12 @@ class Judge:
         scored_by: ScoredBy,
         at_hand: AtHand,
         measure: Measure,
+        *,
+        note: str = "",
     ) -> None:
         self._client, self._model, self._who, self._gate = client, model, who, gate
         self._scored_by, self._at_hand, self._measure = scored_by, at_hand, not_the_servers(measure)
+        self._note = one_line(note)
         self._known: dict[int, Measurement | Unscorable] = {}
         self._seen: set[int] = set()  # versions whose file was downloaded whole
 
@@ -197,6 +203,9 @@ class Judge:
         champion = records.champion(before)
         verdict = self._verdict(version, before.version(champion) if champion else None)
         record = self._record(verdict, before, champion if champion != version.number else None)
+        if self._note and self._is_at_hand(version):
+            verdict = verdict._replace(reason=f"{verdict.reason}; {self._note}")
+            record |= {"reason": verdict.reason, "note": self._note}
         now = read(self._client, self._model)
         if records.key(now) != records.key(before) or (now.version(version.number) or version).decided:
             return  # another machine was faster: what it left is looked at again

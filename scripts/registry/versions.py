@@ -67,6 +67,7 @@ class Settings:
     who: str  # as MLflow's server or the host knows them
     repository: str = ""  # where a browser finds the code
     branch: str = ""
+    note: str = ""  # what the record of a decision on the candidate says beside the reason
 
 
 @dataclass(frozen=True)
@@ -341,7 +342,8 @@ def register(
     with _server() as client:
         version = _again(lambda: _version(client, settings, candidate, run_id, measured))
         at_hand = AtHand(candidate.digest, measured)
-        judge = Judge(client, settings.model, settings.who, settings.gate, candidate.scored_by, at_hand, measure)
+        about = (settings.model, settings.who, settings.gate, candidate.scored_by)
+        judge = Judge(client, *about, at_hand, measure, note=settings.note)
         state = reconcile(client, settings.model, settings.who, judge)
     settled = state.version(int(version.version))
     if settled is None:

@@ -12,7 +12,8 @@ from scripts.pipeline.template import TEMPLATE
 from scripts.project import PROJECT, Project
 from scripts.registry.provenance import LOCK, git
 
-OWN = {TEMPLATE, "params.yaml", "dvc.yaml", LOCK, "README.md", "LICENSE", "CHANGELOG.md", "data", "models", "metrics"}
+OWN = {TEMPLATE, "params.yaml", "sweep.yaml", "dvc.yaml", LOCK, "README.md", "LICENSE", "CHANGELOG.md"}
+OWN |= {"data", "models", "metrics"}
 """The fork's own, at the top; below stages/ all folders but the base's are as well."""
 
 

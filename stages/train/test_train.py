@@ -7,10 +7,12 @@ import pytest
 from pydantic import ValidationError
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.model_selection import StratifiedKFold, cross_val_score
 
 import loader
 import skops_model
 import train
+from stagekit import BadInput
 
 SMALL = {"n_estimators": 5, "max_depth": None, "min_samples_leaf": 1, "max_features": 0.5, "seed": 1}
 
@@ -29,8 +31,9 @@ def args(tmp_path, iris):
 
     def make(folder: str = "models", **changes) -> train.TrainArgs:
         names = {"model": "model.skops", "signature": "signature.json", "training": "training.csv"}
+        names |= {"cv": "cv.json", "folds_csv": "folds.csv"}
         outputs = {argument: tmp_path / folder / name for argument, name in names.items()}
-        return train.TrainArgs(train_csv=tmp_path / "train.csv", **outputs, **(SMALL | changes))
+        return train.TrainArgs(train_csv=tmp_path / "train.csv", **outputs, **(SMALL | {"folds": 3} | changes))
 
     return make
 
@@ -100,6 +103,7 @@ def test_growth_is_what_scikit_learn_measures(iris):
         ("max_features", 1.01),
         ("seed", -1),
         ("seed", 2**32),
+        ("folds", 1),
         ("bootstrap", True),
     ],
 )
@@ -135,8 +139,8 @@ def test_the_same_arguments_give_the_same_bytes(args):
         train.main(args(folder, seed=seed))
     one, two, three = (args(folder).model.parent for folder in ("one", "two", "three"))
     files = sorted(path.name for path in one.iterdir())
-    assert files == ["model.skops", "signature.json", "training.csv"]
-    assert [(one / name).read_bytes() == (two / name).read_bytes() for name in files] == [True] * 3
+    assert files == ["cv.json", "folds.csv", "model.skops", "signature.json", "training.csv"]
+    assert [(one / name).read_bytes() == (two / name).read_bytes() for name in files] == [True] * 5
     assert (one / "model.skops").read_bytes() != (three / "model.skops").read_bytes()
 
 
@@ -146,3 +150,24 @@ def test_numbers_have_six_decimals_at_most(args):
     train.main(options)
     table = pd.read_csv(options.training)
     assert table.equals(table.round(6)) and not math.isnan(table["oob_accuracy"].iloc[-1])
+
+
+def test_the_cross_validated_score_is_scikit_learns(args, iris):
+    """Each fold is scored by a forest that has not seen it, and the score is the mean."""
+    options = args(folds=4)
+    train.main(options)
+    rows = pd.read_csv(options.train_csv)
+    forest = RandomForestClassifier(n_estimators=5, max_features=0.5, random_state=1)
+    parts = StratifiedKFold(4, shuffle=True, random_state=1)
+    expected = cross_val_score(forest, rows.iloc[:, :-1], rows["species"], cv=parts)
+    folds = pd.read_csv(options.folds_csv)
+    assert folds["accuracy"].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
+    assert (folds["fold"].tolist(), folds["rows"].sum()) == ([1, 2, 3, 4], len(rows))
+    found = json.loads(options.cv.read_text())
+    assert found["cv_accuracy"] == pytest.approx(expected.mean(), abs=1e-5) and found["cv_std"] > 0
+
+
+def test_more_folds_than_rows_are_refused(iris):
+    """If a class has fewer rows than there are folds, a sentence names it."""
+    with pytest.raises(BadInput, match=r"train.folds is 5, and virginica has 3 rows to train with; expected no more"):
+        train.cross_validated(iris.iloc[:103], 5, **SMALL)

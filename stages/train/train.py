@@ -1,4 +1,4 @@
-"""Fits a random forest on the training set, and shows how good it is as it grows."""
+"""Fits a random forest on the training set, shows how good it is as it grows, and scores it by cross-validation."""
 
 import json
 import math
@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.model_selection import StratifiedKFold
 
 import skops_model
 import tables
-from stagekit import Args, log, log_metric, rounded, run, write_json, writing
+from stagekit import Args, BadInput, log, log_metric, rounded, run, write_json, writing
 
 STEPS = 10
 """How often a growing forest is measured."""
@@ -23,11 +24,14 @@ class TrainArgs(Args):
     model: Path
     signature: Path
     training: Path
+    cv: Path
+    folds_csv: Path
     n_estimators: Annotated[int, Field(ge=1, le=10_000)]  # trees
     max_depth: Annotated[int, Field(ge=1)] | None  # levels; None: until the leaves are pure
     min_samples_leaf: Annotated[int, Field(ge=1)]  # rows
     max_features: Annotated[float, Field(gt=0, le=1)]  # share of the features that a split looks at
     seed: Annotated[int, Field(ge=0, lt=2**32)]
+    folds: Annotated[int, Field(ge=2, le=20)]  # of the training rows, for a score that spends no test data
 
     def hyperparameters(self) -> dict[str, Any]:
         """Return what changes the model, beside its data."""
@@ -78,6 +82,27 @@ def fit(
     return forest.set_params(warm_start=False), pd.DataFrame(growth)
 
 
+def cross_validated(frame: pd.DataFrame, folds: int, *, seed: int, **hyperparameters: Any) -> pd.DataFrame:
+    """Return a row for each fold: its rows, and the share of them that a forest names which was fitted on the others.
+
+    Raise BadInput if a class has fewer rows than there are folds.
+    """
+    features, truth = frame.iloc[:, :-1], frame.iloc[:, -1]
+    if (fewest := truth.value_counts()).min() < folds:
+        raise BadInput(
+            f"train.folds is {folds}, and {fewest.idxmin()} has {fewest.min()} rows to train with; expected no more "
+            "folds than rows of each class: correct it in params.yaml"
+        )
+    parts = StratifiedKFold(folds, shuffle=True, random_state=seed).split(features, truth)
+    found = []
+    for fold, (fitted, left_out) in enumerate(parts, 1):
+        forest = RandomForestClassifier(**hyperparameters, random_state=seed)
+        forest.fit(features.iloc[fitted], truth.iloc[fitted])
+        accuracy = forest.score(features.iloc[left_out], truth.iloc[left_out])
+        found.append({"fold": fold, "rows": len(left_out), "accuracy": rounded(accuracy)})
+    return pd.DataFrame(found)
+
+
 def signature(forest: RandomForestClassifier) -> dict[str, str]:
     """Return what the model reads and says, in the form of MLflow's ModelSignature."""
     inputs = [{"type": "double", "name": name, "required": True} for name in forest.feature_names_in_]
@@ -89,8 +114,11 @@ def main(args: TrainArgs) -> None:
     forest, growth = fit(frame, **args.hyperparameters())
     skops_model.save(forest, args.model)
     write_json(args.signature, signature(forest))
-    with writing(args.training) as part:
-        growth.to_csv(part, index=False, lineterminator="\n")
+    folds = cross_validated(frame, args.folds, **args.hyperparameters())
+    write_json(args.cv, {"cv_accuracy": float(folds["accuracy"].mean()), "cv_std": float(folds["accuracy"].std())})
+    for table, path in ((growth, args.training), (folds, args.folds_csv)):
+        with writing(path) as part:
+            table.to_csv(part, index=False, lineterminator="\n")
     log.info("%d trees on %d rows -> %s", len(forest.estimators_), len(frame), args.model)
 
 

@@ -61,11 +61,12 @@ class Model:
     in_container: Callable[[str], object] | None = None  # runs a shell command where the server is
     scored_by: ScoredBy = USUAL
     elsewhere: float | str | None = None  # what the scorer finds on other test data: a score, or why there is none
+    note: str = ""  # what the record says of the model beside the reason
     measurements: list[str] = field(default_factory=list)  # the names of the files that the scorer was given
 
     @property
     def settings(self) -> versions.Settings:
-        return versions.Settings(self.experiment or self.name, self.name, self.gate, "abc123", "ann")
+        return versions.Settings(self.experiment or self.name, self.name, self.gate, "abc123", "ann", self.note)
 
     def files(
         self,

@@ -14,11 +14,13 @@ import pytest
 import yaml
 
 from scripts.pipeline import dvc_adapter
-from scripts.project import UserError, load_yaml
+from scripts.project import Project, UserError, load_yaml
 
 USED = {
     # name of the thing: its parameters that are used (None: it is not called), and what for
     "dvc.config.Config": (["dvc_dir", "validate"], "which reads its config files"),
+    "dvc.config.Config.edit": (["self", "level", "validate"], "which writes one of them"),
+    "dvc.cachemgr.CacheManager.local_cache_dir": (None, "which says where the cache is"),
     "dvc.dependency.ParamsDependency": (None, "which a stage's parameters are"),
     "dvc.dependency.ParamsDependency.read_params": (["self"], "which reads params.yaml"),
     "dvc.dvcfile.FileMixin._load_yaml": (None, "which reads dvc.yaml and dvc.lock"),
@@ -799,3 +801,32 @@ def test_a_stage_that_dvc_always_runs_has_no_result(pipeline, reproduce):
     reproduce(project, "a")
     assert push_result(project, "a") is False
     assert given(project, "a") == ({"a": False}, [])
+
+
+def test_a_working_copy_shares_the_cache_and_copies_nothing(ran, reproduce, project, tmp_path, monkeypatch):
+    """In a working copy the run-cache of the clone has what a stage would make, and puts it there as a link."""
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    with dvc_adapter.repository(project.root) as repo:
+        dvc_adapter.make_working_copy(repo, copy)
+        assert dvc_adapter.remote_of(repo).path == dvc_adapter.remote_of(dvc_adapter.repository(copy)).path
+    for name in ("dvc.yaml", "x.out"):
+        shutil.copy(project.root / name, copy / name)
+    monkeypatch.chdir(copy)
+    assert reproduce(Project(copy), "a") == (True, ["kept"])
+    assert (copy / "a.out").stat().st_nlink == 2 and (copy / "a.out").stat().st_mode & 0o222 == 0
+    assert not (copy / ".git").exists()
+
+
+def test_what_no_stage_makes_is_given(project, pipeline):
+    """Files that stages read and none makes are known with their hash; one that is missing is a sentence."""
+    (project.root / "given.csv").write_text("1")
+    blocks = {"a": {"cmd": "cp given.csv a", "deps": ["given.csv"], "outs": ["a"]}}
+    blocks |= {"b": {"cmd": "cp a b", "deps": ["a"], "outs": ["b"]}}
+    project.dvc_yaml.write_text(yaml.safe_dump({"stages": blocks}))
+    with dvc_adapter.repository(project.root) as repo, repo.lock:
+        planned = dvc_adapter.plan(repo, [])
+        assert dvc_adapter.given(repo, planned) == {"given.csv": "c4ca4238a0b923820dcc509a6f75849b"}
+        (project.root / "given.csv").unlink()
+        with pytest.raises(UserError, match=r"given.csv is missing, which stages read; expected it there"):
+            dvc_adapter.given(repo, planned)

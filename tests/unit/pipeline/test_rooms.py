@@ -126,3 +126,20 @@ def test_a_room_that_cannot_be_imported(project, tmp_path, capsys, monkeypatch):
     with rooms.hearing(project, Pipeline("", {}), [], tmp_path) as heard:
         heard.fact("begins", stage="fit")
     assert "note: scripts/broken/ follows this run no longer (SyntaxError:" in capsys.readouterr().out
+
+
+def test_a_room_may_have_something_to_say_of_a_model(project, tmp_path, monkeypatch, capfd):
+    """What rooms say of a model that is to be published comes together; one that fails says nothing, in a line."""
+
+    def broken(*_):
+        raise RuntimeError("no note")
+
+    says = {"one": lambda *_: "best of 24", "two": broken, "three": lambda *_: "", "four": lambda *_: "and so on"}
+    for name in says:
+        (tmp_path / "scripts" / name).mkdir(parents=True)
+        (tmp_path / "scripts" / name / "notes.py").touch()
+    modules = {f"scripts.{name}.notes": SimpleNamespace(note=note) for name, note in says.items()}
+    monkeypatch.setattr(rooms, "import_module", modules.__getitem__)
+    said = rooms.notes(project, Pipeline("", {}), SimpleNamespace(name="m"), tmp_path)
+    assert said == "and so on; best of 24"
+    assert capfd.readouterr().out.count("note: scripts/two/ has nothing to say of m (RuntimeError: no note)") == 1

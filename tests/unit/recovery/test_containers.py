@@ -1,5 +1,6 @@
 """What recovery removes of a run that was killed: containers that would write on, and runners that never started."""
 
+import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,13 +11,16 @@ from scripts.recovery import containers
 
 @pytest.fixture
 def found(docker):
-    """Return a function that says which containers the clone has: (state, minutes old, role, stage, id) each."""
+    """Return a function that says which containers there are: (state, minutes old, role, stage, id) each, of the clone
+    or, with what follows its name and a slash before the id, of another one."""
 
     def lists(*rows):
         lines = []
         for state, minutes, role, stage, number in rows:
             created = datetime.now(UTC) - timedelta(minutes=minutes)
-            lines.append("\t".join([state, f"{created:%Y-%m-%d %H:%M:%S} +0000 UTC", role, stage, number]))
+            *ours, number = number.split("/")
+            clone = os.environ["CLONE"] + "".join(ours)
+            lines.append("\t".join([clone, role, stage, state, f"{created:%Y-%m-%d %H:%M:%S} +0000 UTC", number]))
         docker.does("container ls", "cat <<'END'\n" + "".join(f"{line}\n" for line in lines) + "END")
 
     return lists
@@ -32,6 +36,13 @@ def test_containers_of_stages_are_stopped_and_removed(docker, found, capfd):
     containers.remove_left()
     assert changes(docker) == ["container stop --time 0 a1 b2", "container rm --force a1 b2"]
     assert capfd.readouterr().out.count("removed the stage containers of an interrupted run") == 1
+
+
+def test_containers_of_a_part_of_the_clone_are_removed(docker, found):
+    """What runs in a working copy of the clone goes as well; what another clone runs stays."""
+    found(("running", 1, "", "train", ".1/a1"), ("running", 1, "", "train", "1/b2"))
+    containers.remove_left()
+    assert changes(docker) == ["container stop --time 0 a1", "container rm --force a1"]
 
 
 def test_a_container_that_the_engine_holds_is_removed_again(docker, found, monkeypatch):

@@ -50,6 +50,16 @@ def test_a_person_is_recorded_with_what_was_there(model):
     assert model.stages() == {1: "Production", 2: "Archived"}
 
 
+def test_a_note_stands_in_the_record_beside_the_reason(model):
+    """What a room has to say of the candidate is in its record and its reason, and of no other version's."""
+    model.publish(0.8)
+    model.note = "best of 24\nby x"
+    model.publish(0.9)
+    first, second = (model.state().version(number) for number in (1, 2))
+    assert second.record["note"] == "best of 24 by x" and second.tags["reason"].endswith("; best of 24 by x")
+    assert second.record["reason"] == second.tags["reason"] and "note" not in first.record
+
+
 def test_rows_that_somebody_edited_are_measured_again(model):
     """A file of row scores that holds none is not believed: the champion is measured by the scorer."""
     model.set_gate(confidence=0.95)
