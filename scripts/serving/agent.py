@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from scripts.project import UserError
@@ -27,6 +28,7 @@ class Agent:
         self._kept, self._wish, self._say = kept, wish, say
         self.current: About | None = None
         self.shadow: About | None = None
+        self._remembered: About | None = None
         self._answered: float | None = None  # when the registry did the last time, in seconds since 1970
         self._last = dict.fromkeys(("registry", "shadow", "serves", "refused", "disk"), "")
 
@@ -67,19 +69,19 @@ class Agent:
         """Take what the server says of itself: say what is new, and remember a version that serves."""
         if told.get("version") is not None:
             shadow = f", version {told['shadow']} in its shadow" if told.get("shadow") else ""
-            if self._note("serves", f"version {told['version']} serves{shadow}") and self.current:
-                self._remember(told)
+            self._note("serves", f"version {told['version']} serves{shadow}")
         refused = told.get("refused") or {}
         self._note("refused", "; ".join(f"{why}: what serves stays" for why in refused.values()))
-
-    def _remember(self, told: dict[str, Any]) -> None:
-        if (told["version"], told["sha256"]) != (self.current["version"], self.current["sha256"]):
-            return
-        try:
-            self._kept.remember(self.current)
-            self._kept.forget_others({about["sha256"] for about in (self.current, self.shadow) if about})
-        except OSError:
-            self._last["serves"] = ""  # again the next time
+        now = self.current
+        if (
+            now
+            and now != self._remembered
+            and (told.get("version"), told.get("sha256")) == (now["version"], now["sha256"])
+        ):
+            with suppress(OSError):  # again the next time
+                self._kept.remember(now)
+                self._remembered = now
+                self._kept.forget_others({about["sha256"] for about in (now, self.shadow) if about})
 
     def _note(self, what: str, text: str) -> bool:
         """Say a text that is another one than the last of its kind; return whether it is."""

@@ -25,6 +25,7 @@ PACKAGE = "model_server"
 LABEL, SERVICE = "pipeline.serving", "com.docker.compose.service"
 """The model's name; and what `make down` stops a service by."""
 PORT, PIDS = 8080, 128
+SAMPLE_TIME = 120  # seconds that predict.py may take to choose rows
 PASSED_ON = ("SERVE_BODY_BYTES", "SERVE_SECONDS", "SERVE_LOG", "LOG_INPUTS")
 UP = {"running", "paused", "restarting"}
 
@@ -85,13 +86,20 @@ def keep_sample(choice: Choice, image: Image, kept: Kept, project: Project) -> N
         return
     out = kept.folder / "out"
     out.mkdir(parents=True, exist_ok=True)
-    command = ["docker", "run", "--rm", *sealed("sample", os.environ["SERVE_MEMORY"]), "--network", "none"]
+    name = f"pipeline-{os.environ['CLONE']}-sample-{os.getpid()}"
+    command = ["docker", "run", "--rm", "--name", name, *sealed("sample", os.environ["SERVE_MEMORY"])]
+    command += ["--network", "none"]
     for path in paths.values():
         command += mount(path.resolve(), f"/work/{path.relative_to(project.root)}", "readonly")
     command += [*mount(out, "/out"), *program(image, "sample"), "/out/sample.json"]
-    done = subprocess.run(
-        [*command, *(f"{name}=/work/{path}" for name, path in inputs.items())], capture_output=True, timeout=300
-    )
+    command += [f"{argument}=/work/{path}" for argument, path in inputs.items()]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=SAMPLE_TIME)
+    except BaseException as error:  # the client is gone, its container is not
+        stop([name], 1)
+        if isinstance(error, subprocess.TimeoutExpired):
+            return
+        raise
     made = out / "sample.json"
     if done.returncode == 0 and made.is_file() and not made.is_symlink():
         made.replace(there)
