@@ -7,7 +7,7 @@ import pytest
 from scripts.pipeline import template
 from scripts.project import ROOT
 
-EXAMPLE = "85061a24d99a"
+EXAMPLE = "842a0dcc0185"
 """The digest of the example (see `example`)."""
 
 
