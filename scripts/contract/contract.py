@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 
-from scripts.contract import folders, parameters, requirements, stability
+from scripts.contract import folders, parameters, prediction, requirements, stability
 from scripts.contract.finding import Finding, but_allowed
 from scripts.contract.folders import Block
 from scripts.contract.names import Program, Unreadable
@@ -15,7 +15,7 @@ from scripts.project import Project, UserError
 
 RULES = {
     *stability.WHY,
-    *("program", "block", "test", "requirements", "parameter", "comment", "output", "python", "template"),
+    *("program", "block", "test", "requirements", "parameter", "comment", "output", "predict", "python", "template"),
 }
 CAN_REACH_OTHERS = re.compile(r"""["'](internet|mlflow)["']""")
 
@@ -92,3 +92,5 @@ def _of_programs(
     if stage and main in programs:
         beside = [program for file, program in programs.items() if file != main]
         yield from parameters.check(stage, main, programs[main], beside, params, block.line if block else 1)
+    if pipeline:
+        yield from prediction.check(name, programs, pipeline)

@@ -1,0 +1,28 @@
+"""Predicts with the model that `evaluate` measures; `make predict` and `make serve` call it, in this stage's image."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import skops_model
+import tables
+
+
+def load(path: Path) -> Any:
+    """Return the model in `path`. Raise BadInput if it is none."""
+    return skops_model.load(path)
+
+
+def predict(model: Any, features: pd.DataFrame) -> pd.DataFrame:
+    """Return the `prediction` for each row, and the probability of each class (`probability_<class>`, in [0, 1])."""
+    probability = model.predict_proba(features[list(model.feature_names_in_)])
+    # As a forest's own predict does, which asks all trees a second time.
+    prediction = model.classes_.take(probability.argmax(axis=1))
+    columns = {f"probability_{name}": probability[:, column] for column, name in enumerate(model.classes_)}
+    return pd.DataFrame({"prediction": prediction, **columns})
+
+
+def sample(test_csv: Path) -> pd.DataFrame:
+    """Return the features of the test set. A few are the example that is shown, and what a model is tried on."""
+    return tables.read(test_csv).iloc[:, :-1]
