@@ -7,7 +7,7 @@ import pytest
 from scripts.pipeline import template
 from scripts.project import ROOT
 
-EXAMPLE = "b07ee68ff4e4"
+EXAMPLE = "034e8856bcde"
 """The digest of the example (see `example`)."""
 
 
