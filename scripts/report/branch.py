@@ -129,9 +129,13 @@ def _stages(
 def _params(project: Project, base: Base) -> Iterator[dict[str, Any]]:
     now = dict(logged.leaves(read_params(project.params)))
     for name in dict.fromkeys([*base.params, *now]):
-        was, value = (text(side[name]) if name in side else None for side in (base.params, now))
+        was, value = (_shown(side[name]) if name in side else None for side in (base.params, now))
         if was != value:
             yield {"name": text(name), "base": was, "value": value}
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else text(value)
 
 
 def _metrics(project: Project, pipeline: Pipeline, base: Base) -> Iterator[dict[str, Any]]:

@@ -163,6 +163,18 @@ def test_a_branch_that_moves_the_score(clone, hits, first):
     assert stage in said and "With the model of HEAD for production" in said
 
 
+def test_parameters_that_come_and_go(clone):
+    """A value of null is one; one that only one side has is none on the other."""
+    params = (clone.root / "params.yaml").read_text()
+    clone.write({"params.yaml": params.replace("fit: {depth: 3}", "fit: {depth: null, width: 1}")})
+    found, said = look(clone)
+    assert found["params"] == [
+        {"name": "fit.depth", "base": "3", "value": "null"},
+        {"name": "fit.width", "base": None, "value": "1"},
+    ]
+    assert r"| fit\.width | none | 1 |" in said
+
+
 def test_a_branch_that_changes_nothing(clone):
     """It is unchanged, and no stage, no parameter and no plot is listed."""
     found, said = look(clone)

@@ -76,7 +76,10 @@ def test_branches(clone_at) -> None:
     clone.git("commit", "--quiet", "--message", "the base", "--allow-empty")
 
     def first() -> str:
-        return clone.make("report", "BASE=HEAD", "MD=1").stdout.splitlines()[0]
+        said = clone.make("report", "BASE=HEAD", "MD=1").stdout
+        text = (clone.path / ".local" / "branch" / "report.md").read_text()
+        assert text in said
+        return text.splitlines()[0]
 
     assert first().startswith("**unchanged**")
     for depth, word in (("2", "worse"), ("1", "better")):
