@@ -7,7 +7,7 @@ import pytest
 from scripts.pipeline import template
 from scripts.project import ROOT
 
-EXAMPLE = "e26ceb6dddbe"
+EXAMPLE = "d0ff79d70005"
 """The digest of the example (see `example`)."""
 
 
