@@ -99,7 +99,7 @@ def cross_validated(frame: pd.DataFrame, folds: int, *, seed: int, **hyperparame
         forest = RandomForestClassifier(**hyperparameters, random_state=seed)
         forest.fit(features.iloc[fitted], truth.iloc[fitted])
         accuracy = forest.score(features.iloc[left_out], truth.iloc[left_out])
-        found.append({"fold": fold, "rows": len(left_out), "accuracy": rounded(accuracy)})
+        found.append({"fold": fold, "rows": len(left_out), "accuracy": accuracy})
     return pd.DataFrame(found)
 
 
@@ -116,7 +116,7 @@ def main(args: TrainArgs) -> None:
     write_json(args.signature, signature(forest))
     folds = cross_validated(frame, args.folds, **args.hyperparameters())
     write_json(args.cv, {"cv_accuracy": float(folds["accuracy"].mean()), "cv_std": float(folds["accuracy"].std())})
-    for table, path in ((growth, args.training), (folds, args.folds_csv)):
+    for table, path in ((growth, args.training), (folds.round(6), args.folds_csv)):
         with writing(path) as part:
             table.to_csv(part, index=False, lineterminator="\n")
     log.info("%d trees on %d rows -> %s", len(forest.estimators_), len(frame), args.model)

@@ -1,6 +1,7 @@
 """The sampler in its own container: what it chooses depends on the file and the scores, and on nothing else."""
 
 import math
+import os
 
 import pytest
 
@@ -23,7 +24,9 @@ objective: {metric: cv, goal: minimize}
 
 @pytest.fixture(scope="module")
 def command():
-    return sampling.command(sampling.ensure_image().tag)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STAGE_USER", f"{os.getuid()}:{os.getgid()}")
+        yield sampling.command(sampling.ensure_image().tag)
 
 
 def score(point):
