@@ -60,7 +60,7 @@ class Agent:
         try:
             version = version_of(state, self._kept.model, self._wish.shadow)
         except UserError as error:
-            self._note("shadow", str(error))
+            self._note("shadow", f"nothing is in the shadow: {error}")
             return None
         self._note("shadow", "")
         return self._kept.fetch(version)
