@@ -17,7 +17,7 @@ class Left(NamedTuple):
     is_known: bool
 
     def __str__(self) -> str:
-        if not self.seconds and not self.is_known:
+        if self.seconds < 0.5:  # it takes longer than before, or nothing is known
             return ""
         amount = f"{self.seconds:.0f} s" if self.seconds < 100 else f"{self.seconds / 60:.0f} min"
         return f"{'about' if self.is_known else 'at least'} {amount} left"

@@ -46,12 +46,13 @@ def test_what_is_left(needs, began, jobs, seconds):
 
 
 def test_a_stage_that_never_ran():
-    """What is known of the others is the least that it takes; of nothing, nothing is said."""
+    """What is known of the others is the least that it takes; of nothing, or of what is late, nothing is said."""
     assert str(estimate.left(USUAL, {"fit": [], "new": ["fit"]}, {}, 1, 0)) == "at least 10 s left"
     assert str(estimate.left({}, CHAIN, {"get": 0}, 1, 5)) == ""
+    assert str(estimate.left(USUAL, {"score": []}, {"score": 0}, 1, 5)) == ""
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(0, "0 s"), (99.4, "99 s"), (100, "2 min"), (7200, "120 min")])
+@pytest.mark.parametrize(("seconds", "told"), [(0.6, "1 s"), (99.4, "99 s"), (100, "2 min"), (7200, "120 min")])
 def test_its_words(seconds, told):
     """It is told in seconds, or minutes if it is long."""
     assert str(estimate.Left(seconds, True)) == f"about {told} left"
