@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Self
 
+from scripts import tables
 from scripts.pipeline.console import all_harmless, tell
-from scripts.registry.recorded import table
 from scripts.sweeps.study import DONE, FAILED, SAME, Study, Trial
 
 MOST_ROWS = 10
@@ -90,8 +90,10 @@ def summary(study: Study) -> Iterator[str]:
         (trial for trial in study.trials if trial.score is not None and trial.same_as is None),
         key=lambda trial: (sign * trial.score, trial.number),
     )
-    rows = [(trial.number, f"{trial.score:.6g}", *map(shown, trial.values.values())) for trial in ranked[:MOST_ROWS]]
-    yield table(rows, ("trial", study.metric, *study.parameters))
+    rows = [
+        (str(trial.number), f"{trial.score:.6g}", *map(shown, trial.values.values())) for trial in ranked[:MOST_ROWS]
+    ]
+    yield tables.text(tables.Table(("trial", study.metric, *study.parameters), rows, right=(0, 1)))
     if len(ranked) > MOST_ROWS:
         yield f"... and {len(ranked) - MOST_ROWS} more: see the page"
     yield ""

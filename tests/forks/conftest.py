@@ -7,7 +7,7 @@ import pytest
 from scripts.pipeline import template
 from scripts.project import ROOT
 
-EXAMPLE = "034e8856bcde"
+EXAMPLE = "38d7d78d32d2"
 """The digest of the example (see `example`)."""
 
 

@@ -66,7 +66,7 @@ class Model:
 
     @property
     def settings(self) -> versions.Settings:
-        return versions.Settings(self.experiment or self.name, self.name, self.gate, "abc123", "ann", self.note)
+        return versions.Settings(self.experiment or self.name, self.name, self.gate, "abc123", "ann", note=self.note)
 
     def files(
         self,
