@@ -88,7 +88,8 @@ def test_sweeps_are_listed(found, project):
     other = a_study("minimize")
     other.id, other.began, other.ended = "1" * 8, "2999-01-01T00:00:00", "2999-01-01T00:00:09"
     study.save(other, project)
-    (lines,) = sweeps.lines(project)
+    lines, what_next = sweeps.lines(project)
     *_, first, second = lines.splitlines()
-    assert first.split()[:3] == ["11111111", "2999-01-01", "00:00:00"] and first.endswith("ended")
-    assert re.search(r"^00000000 .* sweep.yaml +tpe +3 of 24 +1 +2 +0.875 +cv_accuracy +'make sweep' goes on$", second)
+    assert first.split()[:3] == ["11111111", "2999-01-01", "00:00"] and first.endswith("ended")
+    assert re.search(r"^00000000 .* sweep.yaml +3 of 24 +1 +2 +0.875 +open$", second)
+    assert what_next == "\n'make sweep' goes on with what is open"
