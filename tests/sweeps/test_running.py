@@ -167,17 +167,22 @@ def test_a_run_that_is_stopped_leaves_nothing_running(project, pipeline):
     text = pipeline.text.replace("sleep 0.1", "sleep 0.1; echo $$ >> $COUNT/pids; test ${fit.depth} != 4 || sleep 60")
     project.dvc_yaml.write_text(text)
     slow = Pipeline(text, pipeline.stages)
-    sweep = Sweep(project, slow)
+    sweep, is_over = Sweep(project, slow), threading.Event()
 
     def stop():
         while sweep.study.counted("done") < 2:
             time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGINT)
+        while not is_over.is_set():  # Python loses one that comes while an object is deleted
+            os.kill(os.getpid(), signal.SIGINT)
+            is_over.wait(20)
 
     thread = threading.Thread(target=stop)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        sweep.run(points(1, 4))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            sweep.run(points(1, 4))
+    finally:
+        is_over.set()
     thread.join()
     pids = Path(os.environ["COUNT"], "pids").read_text().split()
     assert all(not Path("/proc", pid).exists() for pid in pids)
