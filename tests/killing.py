@@ -73,8 +73,11 @@ def curve(run, metric):
     return sorted([point.get("step", 0), point["value"]] for point in points)
 def pairs(listed):
     return sorted([item["key"], timeless(item["value"])] for item in listed if item["key"] not in LIVE)
-def timeless(value):  # a record but for its time
-    return re.sub(r'"at": "[^"]*"', '"at": ""', value) if isinstance(value, str) else value
+def timeless(value):  # a record but for its time; a description but for its digest, which the model's name is part of
+    if not isinstance(value, str):
+        return value
+    value = re.sub(r'"at": "[^"]*"', '"at": ""', value).replace(chr(92), "")
+    return re.sub("by the pipeline [(][0-9a-f]{8}[)]", "by the pipeline", value)
 def described(run):
     name, data = run["info"]["run_id"], run["data"]
     metrics = sorted([metric["key"], curve(name, metric["key"])] for metric in data.get("metrics", []))
