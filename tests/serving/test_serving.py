@@ -199,7 +199,7 @@ def test_a_registry_that_is_away(clone_at: Callable[[str], Clone]) -> None:
     with serving(clone) as running:
         wait_until(lambda: running.version() == 1, "version 1 serves")
         wait_until(lambda: (clone.path / ".local/serving/iris-classifier/good.json").exists(), "it is remembered")
-    nowhere = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    nowhere = {"MLFLOW_TRACKING_URI": "http://registry.invalid:5000"}
     with serving(clone, **nowhere) as running:
         wait_until(lambda: running.version() == 1, "version 1 serves without a registry")
         assert running.ask("/version")[2]["registry"]["ok"] is False
