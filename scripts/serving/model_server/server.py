@@ -5,6 +5,7 @@ one of its container. There is no MLflow in it, and it has no credentials.
 """
 
 import asyncio
+import importlib
 import json
 import logging
 import math
@@ -255,8 +256,20 @@ def create(server: Server) -> FastAPI:
     return app
 
 
+def check_program() -> None:
+    """End if the scorer's predict.py, or a library of its, cannot be imported: a second try in one process is none."""
+    try:
+        importlib.import_module("predict")
+    except Exception as error:
+        log.exception("predict.py cannot be imported")
+        sys.exit(
+            f"predict.py cannot be imported ({type(error).__name__}: {sentence(error)}); expected it to be: mend it"
+        )
+
+
 def main(environ: dict[str, str]) -> None:
     logging.basicConfig(format="%(asctime)s serving: %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
+    check_program()
     serving = Serving(Path(environ.get("SERVE_STATE", "/state")))
     share = float(environ.get("SERVE_LOG") or 0)
     journal = Journal(Path("/log"), share, values=environ.get("LOG_INPUTS") == "1")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 import threading
 import time
 
@@ -11,7 +12,7 @@ import schemathesis
 from conftest import ROW
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from model_server.server import create
+from model_server.server import check_program, create
 from schemathesis.generation import GenerationMode
 
 DEEP = bool(os.environ.get("DEEP"))
@@ -78,6 +79,13 @@ def test_what_is_refused(client, options, status, words):
     found = client.post("/invocations", **options)
     assert (found.status_code, words in found.json()["message"]) == (status, True), found.text
     assert "secret" not in found.text
+
+
+def test_a_program_that_cannot_be_imported_ends_it(monkeypatch):
+    """A predict.py that fails as it is imported ends the server with a sentence: whoever started it starts another."""
+    monkeypatch.setitem(sys.modules, "predict", None)
+    with pytest.raises(SystemExit, match="predict.py cannot be imported"):
+        check_program()
 
 
 def test_other_addresses_get_a_sentence(client):
