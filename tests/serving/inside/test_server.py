@@ -84,7 +84,7 @@ def test_what_is_refused(client, options, status, words):
 def test_a_program_that_cannot_be_imported_ends_it(monkeypatch):
     """A predict.py that fails as it is imported ends the server with a sentence: whoever started it starts another."""
     monkeypatch.setitem(sys.modules, "predict", None)
-    with pytest.raises(SystemExit, match="predict.py cannot be imported"):
+    with pytest.raises(SystemExit, match=r"predict\.py cannot be imported"):
         check_program()
 
 
