@@ -20,6 +20,8 @@ from .rows import BadRows, from_csv, from_frame
 ROWS, BYTES = 50_000, 16 << 20
 """Of a chunk: whichever it has first."""
 LONGEST = 64 << 20  # bytes of a record
+BLOCK = 1 << 20  # bytes that are read at once
+EMPTY = (b"\n", b"\r\n")
 NOTES = 5  # seconds between two lines about how far it is
 MARK = b"\xef\xbb\xbf"  # at the beginning of a file that Windows wrote
 
@@ -28,7 +30,11 @@ def records(lines: Iterable[bytes]) -> Iterator[bytes]:
     """Yield the records of a CSV file as they stand there; a quoted cell may hold line breaks. Raise BadRows."""
     whole = b""
     for line in lines:
-        whole = whole + line if whole else line
+        if not whole and b'"' not in line:
+            if line not in EMPTY:
+                yield line
+            continue
+        whole += line
         if whole.count(b'"') % 2 == 0:
             if whole.strip(b"\r\n"):  # pandas passes over empty lines, too
                 yield whole
@@ -51,6 +57,13 @@ def chunks(found: Iterator[bytes]) -> Iterator[list[bytes]]:
             some, size = [], 0
     if some:
         yield some
+
+
+def read_lines(file: IO[bytes], digest: Any) -> Iterator[bytes]:
+    """Yield the lines of a file, and let `digest` have all of its bytes."""
+    while some := file.readlines(BLOCK):
+        digest.update(b"".join(some))
+        yield from some
 
 
 class Progress:
@@ -83,11 +96,10 @@ def predict_csv(model: Model, source: Path, target: IO[bytes], progress: Progres
     """Write each record of `source` as it stands, with what the model says of it; return the file's SHA-256."""
     digest, read, first = hashlib.sha256(), 0, 1
     with source.open("rb") as file:
-        found = records(file)
+        found = records(read_lines(file, digest))
         header = next(found, None)
         if header is None:
             raise BadRows("the table is empty; expected a header and rows")
-        digest.update(header)
         names = next(csv.reader(io.StringIO(header.removeprefix(MARK).decode(errors="replace"))), [])
         own = own_columns(model)
         constant = "".join(f",{value}" for value in own.values()).encode()
@@ -104,13 +116,11 @@ def predict_csv(model: Model, source: Path, target: IO[bytes], progress: Progres
             if first == 1:
                 check_new(names, [*map(str, said), *own])
                 target.write(header.rstrip(b"\r\n") + b"," + _line([*map(str, said), *own]) + b"\n")
-            lines = list(records(io.BytesIO(said.to_csv(header=False, index=False, lineterminator="\n").encode())))
+            lines = records(io.BytesIO(said.to_csv(header=False, index=False, lineterminator="\n").encode()))
             target.writelines(
                 b"%b,%b%b\n" % (record.rstrip(b"\r\n"), line.rstrip(b"\n"), constant)
                 for record, line in zip(some, lines, strict=True)
             )
-            for record in some:
-                digest.update(record)
             first += len(some)
             read += len(body)
             progress.done(len(some), read)
