@@ -22,7 +22,7 @@ def assert_all_works(done: Make) -> None:
     assert "a run would work" in done.stdout
     assert re.search(r"^model +iris-classifier version \d+, published now: accuracy 0\.\d{4}$", done.stdout, re.M)
     assert re.search(r"^model: iris-classifier$", done.stdout, re.M)
-    assert re.search(r"^file +model/model\.json, SHA-256 \w{64}$", done.stdout, re.M)
+    assert re.search(r"^file +model/model\.json, SHA-256\n +\w{64}$", done.stdout, re.M)
     assert re.search(r"^version \d+ of iris-classifier: identical", done.stdout, re.M)
 
 

@@ -194,7 +194,7 @@ def runner(tmp_path: Path) -> Callable[..., tuple[Make, list[str]]]:
     def call(engine: str, context: str = "unix:///var/run/docker.sock", **variables: str) -> tuple[Make, list[str]]:
         kept = {name: value for name, value in os.environ.items() if name not in ("RUNNER_SOCKET", "DOCKER_HOST")}
         done = subprocess.run(
-            ["sh", "scripts/host/runner.sh", "status"],
+            ["sh", "scripts/host/runner.sh", "doctor"],
             cwd=ROOT,
             env=kept
             | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON_IMAGE": "python", "ENGINE": engine}

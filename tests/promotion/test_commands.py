@@ -210,7 +210,8 @@ def test_rollback_walks_back_and_stays(clone: Clone) -> None:
     production = {version["version"]: version for version in clone.registry()}["1"]
     assert (production["stage"], production["aliases"]) == ("Production", ["production"])
     assert stages_line(clone.make("run")) == NOTHING
-    assert "1 (rollback: by 'make rollback')" in clone.make("models").stdout.replace(" in production", "")
+    said = " ".join(clone.make("models").stdout.split())
+    assert "version 1 in production (rollback: by 'make rollback')" in said
     refused = clone.make("rollback", check=False)
     assert refused.returncode == 2
     assert last_line(refused).startswith("error: no version was in production before this one; expected one")

@@ -4,6 +4,7 @@ Its scores have three fixed names, its rule one of them; a version does not say 
 """
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -191,7 +192,7 @@ def test_models_shows_it(old: Model, capsys: pytest.CaptureFixture[str], monkeyp
     monkeypatch.setattr(reader, "pipelines_models", dict)
     models.main([f"model={old.name}"])
     printed = capsys.readouterr().out
-    lines = [line.split()[:4] for line in printed.splitlines() if line[:1] in "123" and line[1:3] == "  "]
+    lines = [line.split() for line in printed.splitlines() if re.match(r" *[123]  \w", line)]
     assert [line[:2] for line in lines] == [["1", "Production"], ["2", "Archived"], ["3", "Staging"]]
     assert [score for score in ("0.8", "0.9", "0.5") if f" {score} " not in printed] == []
-    assert "bob: version 1 in production (rollback: by 'make rollback')" in printed
+    assert "bob: version 1 in production (rollback: by 'make rollback')" in " ".join(printed.split())

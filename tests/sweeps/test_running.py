@@ -18,6 +18,7 @@ from scripts.project import Unavailable, UserError
 from scripts.sweeps import running, sampling, spec, study
 from scripts.sweeps.running import Runner
 from scripts.sweeps.verbs import sweep as verb
+from tests.conftest import wait_until
 
 PARAMS = "prepare:\n  seed: 1\nfit:\n  depth: 1 # levels\n  rate: 0.5\n"
 SWEEP = """\
@@ -185,7 +186,7 @@ def test_a_run_that_is_stopped_leaves_nothing_running(project, pipeline):
         is_over.set()
     thread.join()
     pids = Path(os.environ["COUNT"], "pids").read_text().split()
-    assert all(not Path("/proc", pid).exists() for pid in pids)
+    wait_until(lambda: not any(Path("/proc", pid).exists() for pid in pids), "all that ran has ended", seconds=20)
     assert len(Sweep(project, slow).study.outcomes) == 2
 
 
