@@ -48,7 +48,13 @@ def watched(clone: Clone, *targets: str) -> tuple[Make, str]:
     return Make(targets, running.returncode, printed), "\n".join(sorted(seen))
 
 
-@pytest.fixture(scope="module", params=[CURRENT, OLD], ids=["current-mlflow", "mlflow-2.7.1"])
+SERVERS = [
+    pytest.param(CURRENT, id="current-mlflow", marks=pytest.mark.deep),
+    pytest.param(OLD, id="mlflow-2.7.1"),  # DagsHub's
+]
+
+
+@pytest.fixture(scope="module", params=SERVERS)
 def published(
     request: pytest.FixtureRequest, clone_at: Callable[[str], Clone], stand_in_for: Callable[[Clone, str], StandIn]
 ) -> Published:

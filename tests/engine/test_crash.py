@@ -31,11 +31,11 @@ NOTHING = "nothing to run, all stages are up to date"
     ("victim", "point"),
     [
         ("make", "train fits"),
-        ("docker client of make", "dvc.lock is half written"),
+        pytest.param("docker client of make", "dvc.lock is half written", marks=pytest.mark.deep),
         ("runner", "the decision is half written"),
         ("DVC worker", "the run-cache's entry is half written"),
         ("publisher", "half of the model is uploaded"),
-        ("docker client of a stage", "train has written one of three"),
+        pytest.param("docker client of a stage", "train has written one of three", marks=pytest.mark.deep),
         ("stage container", "evaluate scores"),
         ("MLflow server", "files are added to the run"),
     ],

@@ -103,6 +103,7 @@ def test_a_clone_made_again_at_the_same_place(clone_at: Callable[[str], Clone]) 
     assert (clone.path / ".local/place").read_text() == f"{clone.path}\n"
 
 
+@pytest.mark.deep
 def test_dvc_and_compose_without_make(clone_at: Callable[[str], Clone]) -> None:
     """`dvc repro` and `docker compose up`, as an editor may call them, end in a sentence, and the next run is right."""
     clone = clone_at("elsewhere/by hand")

@@ -218,6 +218,7 @@ def test_a_server_killed_while_train_runs(clone: Clone) -> None:
 # --- another server
 
 
+@pytest.mark.deep
 def test_a_server_that_is_away_keeps_no_stage_from_running(clone: Clone) -> None:
     """With no MLflow server at its address a run trains and says that it cannot publish; the next one publishes."""
     train(clone, 31)
@@ -304,6 +305,7 @@ def test_a_port_that_is_taken_ends_in_one_sentence(clone: Clone, taken: int) -> 
     assert re.search(r"^MLflow: http://127\.0\.0\.1:\d+/\?password=", clone.make("ui").stdout, re.M)
 
 
+@pytest.mark.deep
 def test_a_port_that_is_taken_keeps_no_stage_from_running(clone: Clone, taken: int) -> None:
     """If the server cannot start, a run says so and trains; the next one, with a free port, publishes."""
     train(clone, 41)

@@ -97,6 +97,7 @@ def test_what_is_typed_writes_nowhere_else(clone: Clone) -> None:
     assert clone.make("shell", stdin=typed).stdout.count("REFUSED\n") == 2
 
 
+@pytest.mark.deep
 def test_a_cache_outside(clone: Clone, clone_at: Callable[[str], Clone]) -> None:
     """A cache that two clones share is outside of both: what one has run, the other one does not."""
     cache = clone.path.parent / "cache"

@@ -245,7 +245,9 @@ def test_an_edit_of_anything_else_runs_nothing(clone: Clone) -> None:
 @pytest.mark.parametrize(
     ("first", "name", "old", "new"),
     [
-        ("n_estimators: 1002", "params.yaml", "min_samples_leaf: 1", "min_samples_leaf: 2"),
+        pytest.param(
+            *("n_estimators: 1002", "params.yaml", "min_samples_leaf: 1", "min_samples_leaf: 2"), marks=pytest.mark.deep
+        ),
         ("n_estimators: 1004", "stages/train/train.py", "def fit(", "# edited during the run\ndef fit("),
     ],
 )

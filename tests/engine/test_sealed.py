@@ -323,6 +323,7 @@ def test_a_score_that_counts_is_not_measured_again(clone: Clone) -> None:
     assert again.measurements == []
 
 
+@pytest.mark.deep
 def test_with_another_scorer_the_champion_is_measured_again(clone: Clone, blocks: Found) -> None:
     """After an edit of the scorer its new image, sealed, measures production's model, and that decides.
 

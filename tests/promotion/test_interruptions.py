@@ -13,6 +13,7 @@ import requests
 
 from scripts.registry import versions
 from scripts.registry.mlflow import RegistryError
+from tests.promotion.conftest import CURRENT, OLD, Server, use
 from tests.promotion.model import Files, Model
 
 pytestmark = [
@@ -22,6 +23,22 @@ pytestmark = [
 FORK = multiprocessing.get_context("fork")
 KILLED = 9
 MOST_CHANGES = 200
+SERVERS = [
+    pytest.param(CURRENT, id="current-mlflow", marks=pytest.mark.deep),
+    pytest.param(OLD, id="mlflow-2.7.1"),
+]
+
+
+@pytest.fixture(params=SERVERS)
+def server(
+    request: pytest.FixtureRequest, server_for: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> Server:
+    """Each of the servers; `make test` takes DagsHub's."""
+    running = server_for(request.param)
+    use(running, monkeypatch)
+    return running
+
+
 EVERY = [pytest.param(17, id="some-calls"), pytest.param(1, id="every-call", marks=pytest.mark.deep)]
 """How far apart the calls are at which a fault comes. Each server begins at another one."""
 Send = Callable[..., requests.Response]
