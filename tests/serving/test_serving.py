@@ -137,10 +137,11 @@ def test_a_file(started: tuple[Clone, Make]) -> None:
         assert all(line.startswith(f"{before},") for line, before in zip(lines, given, strict=True))
         assert [row["prediction"] for row in found] == measured(clone)
         facts = json.loads(said.with_name("said.csv.json").read_text())
-        (version,) = clone.registry()
-        assert (facts["version"], facts["sha256"]) == (1, version["tags"]["model_sha256"])
-        assert {(row["model_version"], row["model_sha256"]) for row in found} == {("1", facts["sha256"][:12])}
-        assert last_line(done).startswith("data/processed/said.csv: 30 rows by iris-classifier version 1")
+        (version,) = (each for each in clone.registry() if each["stage"] == "Production")
+        number = version["version"]
+        assert (str(facts["version"]), facts["sha256"]) == (number, version["tags"]["model_sha256"])
+        assert {(row["model_version"], row["model_sha256"]) for row in found} == {(number, facts["sha256"][:12])}
+        assert last_line(done).startswith(f"data/processed/said.csv: 30 rows by iris-classifier version {number}")
     finally:
         for path in clone.path.glob("data/processed/said.csv*"):
             path.unlink()

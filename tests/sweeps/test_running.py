@@ -175,7 +175,7 @@ def test_a_run_that_is_stopped_leaves_nothing_running(project, pipeline):
             time.sleep(0.05)
         while not is_over.is_set():  # Python loses one that comes while an object is deleted: see signals.py
             os.kill(os.getpid(), signal.SIGINT)
-            is_over.wait(10)
+            is_over.wait(60)  # to end in order takes 10 s where a stage does not end
 
     thread = threading.Thread(target=stop)
     thread.start()
