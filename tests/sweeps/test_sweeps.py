@@ -194,7 +194,7 @@ def test_one_winner_comes_into_the_registry(clone: Clone) -> None:
     first, second = clone.registry()
     record = json.loads(second["tags"]["decision_record"])
     assert re.fullmatch(r"best of 24 by cv_accuracy \(sweep [0-9a-f]{8}\)", record["note"])
-    assert record["note"] in clone.make("models").stdout and first == before[0] | {
+    assert record["note"] in " ".join(clone.make("models").stdout.split()) and first == before[0] | {
         "stage": first["stage"], "aliases": first["aliases"]
     }  # fmt: skip
 
