@@ -151,9 +151,9 @@ class Server:
             self.metrics.failed.labels(shadow.version).inc()
             self.journal.note(features, shadow=shadow.version, failed=sentence(error))
             return
+        self.journal.note(features, found, version=model.version, shadow=shadow.version, differ=differ)
         self.metrics.shadow_rows.labels(shadow.version).inc(len(features))
         self.metrics.differ.labels(shadow.version).inc(differ)
-        self.journal.note(features, found, version=model.version, shadow=shadow.version, differ=differ)
 
     # --- what else can be asked
 
