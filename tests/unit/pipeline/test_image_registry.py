@@ -46,7 +46,7 @@ def test_what_the_registry_has_is_not_built(docker, project, capsys):
         f"image rm {HOST}/{STAGE.tag}",
         f"tag {STAGE.tag} stages/clone-0123456789ab:fit",
     ]
-    assert f"pulled {STAGE.tag} in 0 s" in capsys.readouterr().out
+    assert f"pulled {STAGE.tag} in " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("given", ["", " "])
