@@ -165,7 +165,7 @@ def test_a_fault_that_is_no_trials_own_stops_the_sweep(project, pipeline):
 
 def test_a_run_that_is_stopped_leaves_nothing_running(project, pipeline):
     """When a sweep is stopped, its processes end, and the next one goes on."""
-    text = pipeline.text.replace("sleep 0.1", "sleep 0.1; test ${fit.depth} != 4 || sleep 20")
+    text = pipeline.text.replace("sleep 0.1", "sleep 0.1; test ${fit.depth} != 4 || sleep 300")
     project.dvc_yaml.write_text(text)
     slow = Pipeline(text, pipeline.stages)
     sweep, is_over = Sweep(project, slow), threading.Event()

@@ -33,7 +33,7 @@ def shown(tmp_path, monkeypatch, capfd):
 
 
 PLAIN = re.compile(
-    r"a     \| \[bold\] 50 %\ntrain \| 1\ntrain ran \(0\.\d s\)\na     failed \(0\.\d s\)\ntrain \| unheard of\n"
+    r"a     \| \[bold\] 50 %\ntrain \| 1\ntrain ran \(\d+\.\d s\)\na     failed \(\d+\.\d s\)\ntrain \| unheard of\n"
     r"a     its last lines:\na     \| \[bold\] 50 %\nnot run: z\n"
 )
 
@@ -50,8 +50,8 @@ def test_on_a_terminal_one_line_says_what_goes_on(shown):
     screen, log = shown(terminal="60")
     assert PLAIN.fullmatch(log)
     text = re.sub(r"\x1b\[[\d;]*m", "", screen)
-    assert "0 s: 0 done, 2 running (a 0 s, train 0 s)" in text
-    assert "\r\x1b[2K0 s, about 5 s left: 1 done, 1 running (a 0 s), 2 waiting" in text
+    assert re.search(r"\d+ s: 0 done, 2 running \(a \d+ s, train \d+ s\)", text)
+    assert re.search(r"\r\x1b\[2K\d+ s, about 5 s left: 1 done, 1 running \(a \d+ s\), 2 waiting", text)
     seen = re.sub(r"[^\n]*\x1b\[2K", "", re.sub(r"\x1b\[\?25[lh]", "", text))  # what is left when all is erased
     assert PLAIN.match(seen)
 
