@@ -168,6 +168,29 @@ def changed(repo: Repo, planned: Plan) -> Plan:
     return Plan(found, {name: [need for need in planned.needs[name] if need in found] for name in found})
 
 
+def files_of(planned: Plan) -> list[str] | None:
+    """Return the path of each file and folder by which `changed` decides, those in the cache among them; None if one is
+    not on this machine, or if a stage counts as changed whatever there is."""
+    found = []
+    for stage in planned.stages.values():
+        files = [*stage.deps, *stage.outs]
+        if stage.always_changed or any(each.protocol != "local" for each in files):
+            return None
+        found += [each.fs_path for each in files]
+        for out in stage.outs:
+            if out.use_cache and out.hash_info:
+                found += [out.cache.oid_to_path(oid) for oid in _objects(out)]
+    return found
+
+
+def _objects(out: DvcOutput) -> Iterator[str]:
+    """Yield the hashes of what DVC's cache has of an output: of a folder its listing's, and each file's."""
+    yield out.hash_info.value
+    if out.hash_info.isdir and (tree := out.get_obj()):
+        for _, _, hash_info in tree:
+            yield hash_info.value
+
+
 def given(repo: Repo, planned: Plan) -> dict[str, str]:
     """Return the hash of each file or folder that stages of `planned` read and no stage makes.
 

@@ -13,6 +13,7 @@ import psutil
 
 from scripts import settings
 from scripts.pipeline import build, dvc_adapter, failures, images, prestart, takeover
+from scripts.pipeline.at_rest import Look
 from scripts.pipeline.console import Console
 from scripts.pipeline.containers import GRACE, stop_stages
 from scripts.pipeline.live_metrics import MARK, LiveMetric, parse
@@ -72,10 +73,12 @@ def reproduce(
     before_mlflow: Callable[[], None] | None = None,
     alone: bool = False,
     may_run: bool = True,
+    look: Look | None = None,
 ) -> list[str]:
     """Bring `targets` (none: all stages) and what they need up to date; return the names of the stages that ran.
 
-    With `alone`, what they need is left as it is; without `may_run`, a stage that would run fails instead.
+    With `alone`, what they need is left as it is; without `may_run`, a stage that would run fails instead. `look` gets
+    to know whether there was anything to do.
 
     `wanted` are the images of the code as it is now: one that is missing is built if DVC says that its stage is to run.
     Of those that are not named there, whoever calls has seen to it that they are here.
@@ -88,8 +91,12 @@ def reproduce(
         planned = dvc_adapter.plan(repo, targets)
         if alone:
             planned = planned.only(targets)
+        if look:
+            look.at(dvc_adapter.files_of(planned))
         todo = dvc_adapter.changed(repo, planned)
         if not todo.stages:
+            if look:
+                look.found_nothing_to_do = True
             return []
         up_to_date = [name for name in planned.stages if name not in todo.stages]
         if listener:

@@ -77,7 +77,7 @@ class Heard:
     def fact(self, kind: str, **values: Any) -> None:
         """Tell the rooms a fact: one of `Listener.fact`, or what the run itself knows.
 
-        published: `models`, a mapping for each, as of scripts/registry/publish.py's Published.
+        published: `models`, a mapping for each, as of scripts/registry/receipts.py's Published.
         """
         for name, room in list(self._rooms.items()):
             self._guard(name, lambda room=room: room.fact(kind, **values))

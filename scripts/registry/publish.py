@@ -1,7 +1,6 @@
 """Publishes a model: its run, its version and the decision about production.
 
-One idempotent path, keyed by the model's content: what the registry has already is left as it is. Its receipt is in the
-registry: a version with the model's digest, a decision, and the digest of the model's part of dvc.lock.
+One idempotent path, keyed by the model's content: what the registry has already (receipts.py) is left as it is.
 """
 
 import hashlib
@@ -10,48 +9,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import requests
+from typing import Any
 
 from scripts import places, settings
 from scripts.digests import sha256
-from scripts.faults import reason
 from scripts.pipeline import dvc_adapter, images, rooms
 from scripts.pipeline.stage import Model, Pipeline, block
-from scripts.project import Project, Unavailable, UserError
-from scripts.registry import logged, provenance, reader, records, scoring
+from scripts.project import Project, UserError
+from scripts.registry import logged, provenance, receipts, scoring
 from scripts.registry.gate import Measurement, Unscorable
-from scripts.registry.records import Version
+from scripts.registry.receipts import OnDisk, Published
 from scripts.registry.stage_files import read_text
 
 CARD, MOST_OF_A_CARD = "MODEL.md", 100_000  # bytes
-
-
-class NotPublished(UserError):
-    """A model was made and is not in the registry; `why` says it in a few words."""
-
-    why = ""
-
-
-class NotPublishedYet(NotPublished, Unavailable):
-    """A model was made and is not in the registry, since its server failed."""
-
-
-class Published(NamedTuple):
-    """What the registry has of a model: the stage it was given when it came and why, and the one it has now.
-
-    `score` is of the gate's metric, None if there is none; `news` is whether this run put it there.
-    """
-
-    model: str
-    version: str
-    stage: str
-    reason: str
-    metric: str
-    score: float | None
-    now: str
-    news: bool
 
 
 @dataclass(frozen=True)
@@ -108,52 +78,21 @@ def digest(lock: bytes) -> str:
     return hashlib.sha256(lock).hexdigest()
 
 
+def on_disk(project: Project, pipeline: Pipeline, model: Model) -> OnDisk:
+    """Return what a receipt must say of the model as it is on disk, and its score."""
+    lock = digest(provenance.lock_of(pipeline, model, project))
+    return OnDisk(model.name, sha256(project.root / model.file), lock, model.gate.metric, score_of(project, model))
+
+
 def receipt(project: Project, pipeline: Pipeline, model: Model) -> Published | None:
-    """Return the version of the model as it is on disk, if the registry is at rest and has all of it.
-
-    By plain REST calls, since MLflow takes seconds to import. Raise NotPublishedYet if the server is away.
-    """
-    try:
-        version = _version_on_disk(project, pipeline, model)
-    except records.Unclear as error:
-        raise not_published(model, str(error)) from None
-    except (requests.RequestException, ValueError) as error:
-        server = os.environ["MLFLOW_TRACKING_URI"]
-        raise not_published(
-            model, f"the MLflow server {server} did not answer ({reason(error)})", NotPublishedYet
-        ) from None
-    if version is None:
-        return None
-    number, decision, why = str(version.number), version.tags["decision"], version.tags.get("reason", "")
-    score = score_of(project, model)
-    return Published(model.name, number, decision, why, model.gate.metric, score, version.stage, news=False)
-
-
-def _version_on_disk(project: Project, pipeline: Pipeline, model: Model) -> Version | None:
-    """Return the version of the model as it is on disk; None unless it has a run, and the registry is at rest."""
-    state = reader.read(model.name)
-    if state is None or records.next_step(state):
-        return None
-    wanted = (sha256(project.root / model.file), digest(provenance.lock_of(pipeline, model, project)))
-    for version in state.versions:
-        if (version.tags.get(records.DIGEST), version.tags.get(records.RECEIPT)) == wanted:
-            return version if reader.has_run(version) else None
-    return None
+    """Return the version of the model as it is on disk, as `receipts.find` does."""
+    return receipts.find(on_disk(project, pipeline, model))
 
 
 def score_of(project: Project, model: Model) -> float | None:
     """Return the gate's metric as the scorer wrote it; None if it is not there."""
     measured = scoring.read(project.root, model)
     return None if isinstance(measured, Unscorable) else measured.metrics.get(model.gate.metric)
-
-
-def not_published(model: Model, why: str, kind: type[NotPublished] = NotPublished) -> NotPublished:
-    """Return the error that says that a model was made and is not in the registry."""
-    error = kind(
-        f"{model.name} is trained, but not published: {why}; 'make run' publishes it once that works, without training"
-    )
-    error.why = why
-    return error
 
 
 class Publication:

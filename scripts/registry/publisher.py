@@ -30,7 +30,8 @@ from scripts.pipeline.images import Image
 from scripts.pipeline.live_metrics import LiveMetric
 from scripts.pipeline.stage import Model, Pipeline
 from scripts.project import ROOT, Project, Unavailable, UserError
-from scripts.registry.publish import Job, NotPublished, Publication, Published, not_published, receipt
+from scripts.registry.publish import Job, Publication, receipt
+from scripts.registry.receipts import NotPublished, Published, not_published
 
 PAUSE = 0.2  # seconds between two looks at the file
 AT_ONCE = 1000  # live values logged in one call

@@ -9,7 +9,6 @@ import requests
 
 from scripts import bounded, mlflow_server, settings
 from scripts.faults import reason
-from scripts.pipeline import template
 from scripts.project import UserError
 from scripts.registry import records
 from scripts.registry.records import State, Version
@@ -137,6 +136,8 @@ def names(given: Mapping[str, str]) -> list[str]:
 
 def pipelines_models() -> dict[str, "Model"]:
     """Return the models of the pipeline by name."""
+    from scripts.pipeline import template
+
     return {model.name: model for model in template.load().models}
 
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from scripts import mlflow_server
 from scripts.pipeline.console import printable
-from scripts.registry.publish import Published
+from scripts.registry.receipts import Published
 
 
 def lines(published: Sequence[Published]) -> list[str]:

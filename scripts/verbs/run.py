@@ -2,50 +2,40 @@
 
 import os
 import time
-from collections.abc import Mapping
 
-from scripts import mlflow_server, places, settings
-from scripts.pipeline import execution, images, rooms, template
+from scripts import mlflow_server, settings
+from scripts.pipeline.at_rest import Look
 from scripts.pipeline.console import tell
-from scripts.pipeline.stage import Model, Pipeline
 from scripts.project import PROJECT, UserError
-from scripts.registry import summary
-from scripts.registry.publish import Published, not_published
-from scripts.registry.publisher import Publisher, sentence
+from scripts.registry import receipts, summary
+from scripts.registry.receipts import OnDisk, Published
 
 
-def start_server() -> tuple[bool, UserError | None]:
-    """Start the local server; return whether to wait for it, and why it did not start: that keeps no stage waiting."""
+def published_before(look: Look) -> list[Published] | None:
+    """Return the models, if all that there is to see is as it was when a run had nothing to do, and the registry has
+    them still; None if that is not so, or cannot be told."""
+    noted = look.known()
+    if noted is None:
+        return None
+    models = [OnDisk(*each) for each in noted]
     try:
-        return mlflow_server.start(), None
-    except UserError as error:
-        tell(f"note: {error}")
-        return False, error
-
-
-def publish_what_is_scored(publisher: Publisher, heard: rooms.Heard) -> None:
-    """Publish the models that were scored before another stage failed; say what could not be."""
-    if not publisher.has_begun:
-        return
-    try:
-        published = publisher.finish(well=False)
-        heard.fact("published", models=[each._asdict() for each in published])
-        for each in published:
-            tell(sentence(each))
-    except UserError as error:
-        tell(f"note: {error}")
+        if settings.is_local(os.environ) and mlflow_server.start() and models:
+            mlflow_server.wait()
+        found = [receipts.find(model) for model in models]
+    except UserError:
+        return None  # whoever does it all over again says it
+    return None if None in found else found
 
 
 def main(targets: list[str]) -> None:
     started = time.monotonic()
-    wanted = images.load()
-    pipeline = template.load(images=wanted)
-    if template.write(pipeline):
-        print("dvc.yaml: rendered", flush=True)
-    places.check_paths(pipeline.paths, os.environ)
-    models = pipeline.models_of(targets)
-    with rooms.hearing(PROJECT, pipeline, targets) as heard:
-        ran, published = train_and_publish(targets, pipeline, wanted, models, heard)
+    look = Look(PROJECT, targets, os.environ)
+    ran: list[str] = []
+    published = published_before(look)
+    if published is None:
+        from scripts import training
+
+        ran, published = training.train(targets, look)
     did = f"ran {', '.join(ran)}" if ran else "nothing to run, all stages are up to date"
     lines = ["", f"stages    {did} ({time.monotonic() - started:.0f} s)", *summary.lines(published)]
     tell(
@@ -53,33 +43,3 @@ def main(targets: list[str]) -> None:
             [*lines, "then      make metrics, make plots; git add dvc.* params.yaml stages, git commit, make push"]
         )
     )
-
-
-def train_and_publish(
-    targets: list[str], pipeline: Pipeline, wanted: Mapping[str, images.Image], models: list[Model], heard: rooms.Heard
-) -> tuple[list[str], list[Published]]:
-    """Run the stages, and publish each model as soon as it is scored; return the stages that ran, and the models."""
-    local = settings.is_local(os.environ)
-    comes_up, problem = start_server() if local else (False, None)
-    with Publisher(PROJECT, pipeline, [] if problem else models, wanted) as publisher:
-        try:
-            ran = execution.reproduce(
-                PROJECT,
-                pipeline,
-                wanted,
-                pipeline.with_scorers(targets),
-                listener=heard.and_by(publisher),
-                before_mlflow=mlflow_server.wait if comes_up else None,
-            )
-        except UserError:
-            publish_what_is_scored(publisher, heard)
-            raise
-        if comes_up and models and not publisher.has_begun:
-            mlflow_server.wait()
-        if problem and models:
-            raise UserError("\nerror: ".join(str(not_published(model, str(problem))) for model in models))
-        published = publisher.publish_all()
-    heard.fact("published", models=[each._asdict() for each in published])
-    if local and any(each.news for each in published):
-        mlflow_server.back_up()
-    return ran, published

@@ -7,7 +7,7 @@ import yaml
 
 from scripts.pipeline.stage import Model, Pipeline, Stage
 from scripts.registry.gate import Gate
-from scripts.registry.publish import Published
+from scripts.registry.receipts import Published
 from scripts.registry.records import State, Version
 from scripts.report import facts, history, listener, outcome
 from tests.report.schema import faults

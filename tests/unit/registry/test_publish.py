@@ -18,7 +18,8 @@ from scripts.project import ROOT, UserError
 from scripts.registry import logged, provenance, publish, records, scoring
 from scripts.registry.gate import Gate, Measurement, Unscorable
 from scripts.registry.provenance import Snapshot
-from scripts.registry.publish import Job, Publication, Published
+from scripts.registry.publish import Job, Publication
+from scripts.registry.receipts import Published
 from scripts.registry.versions import Outcome
 
 STAGES = {

@@ -16,8 +16,9 @@ from scripts.registry import publisher
 from scripts.registry.gate import Gate
 from scripts.registry.mlflow import RegistryError
 from scripts.registry.provenance import Snapshot
-from scripts.registry.publish import Job, NotPublishedYet, Published, not_published
+from scripts.registry.publish import Job
 from scripts.registry.publisher import AT_ONCE, Process, Publisher, follow
+from scripts.registry.receipts import NotPublishedYet, Published, not_published
 
 STAGES = {
     "split": Stage("split", "", outputs={"train": "data/train", "test": "data/test"}),

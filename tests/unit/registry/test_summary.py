@@ -3,7 +3,7 @@
 import pytest
 
 from scripts.registry import summary
-from scripts.registry.publish import Published
+from scripts.registry.receipts import Published
 
 ONE = Published("iris", "3", "Production", "0.9667 beats 0.9333", "f1_macro", 0.96667, "Production", True)
 

@@ -8,7 +8,7 @@ from scripts.explain.causes import Cause
 from scripts.pipeline.dvc_adapter import Forecast, Will
 from scripts.pipeline.stage import Model, Pipeline
 from scripts.project import Project, UserError
-from scripts.registry import publish
+from scripts.registry import publish, receipts
 from scripts.registry.gate import Gate
 from scripts.verbs import status
 
@@ -68,8 +68,8 @@ def test_for_a_program(project, capsys, monkeypatch):
     ("receipt", "published", "why"),
     [
         (None, "no", "'make publish' does it, or the next 'make run'"),
-        (publish.not_published(MODEL, "away", publish.NotPublishedYet), "not known", "away; 'make ui' starts it"),
-        (publish.not_published(MODEL, "a tag is none"), "not known", "a tag is none"),
+        (receipts.not_published(MODEL, "away", receipts.NotPublishedYet), "not known", "away; 'make ui' starts it"),
+        (receipts.not_published(MODEL, "a tag is none"), "not known", "a tag is none"),
         (UserError("dvc.lock has no entry of fit"), "not known", "dvc.lock has no entry of fit"),
     ],
     ids=["not published", "server away", "unclear", "no lock"],
