@@ -203,6 +203,23 @@ def test_second_run_does_nothing(clone: Clone) -> None:
     assert len(clone.registry()) == 1
 
 
+@pytest.mark.usefixtures("up_to_date")
+def test_a_third_run_knows_what_the_second_saw(clone: Clone) -> None:
+    """What a run with nothing to do has seen is enough for the next one, until an output or the server is gone."""
+    clone.make("run")
+    note = clone.path / ".local" / "at-rest.json"
+    seen = note.stat().st_mtime_ns
+    assert stages_line(clone.make("run")) == NOTHING and note.stat().st_mtime_ns == seen
+    (clone.path / MODEL).unlink()
+    assert stages_line(clone.make("run")) == NOTHING and (clone.path / MODEL).exists()
+    clone.make("run")
+    seen = note.stat().st_mtime_ns
+    clone.make("down")
+    started_again = clone.make("run")
+    assert "starting the local MLflow server" in started_again.stdout and note.stat().st_mtime_ns != seen
+    assert "version 1, published before" in started_again.stdout
+
+
 @pytest.mark.parametrize(
     ("name", "old", "new", "built", "ran"),
     [

@@ -191,6 +191,7 @@ def test_attributes_of_instances_are_there(pipeline):
         assert repo.cache.local is not None
         (out,) = stage.outs
         assert not out.hash_info and str(out) == "a.out"
+        assert (out.protocol, out.use_cache, stage.always_changed) == ("local", True, False)
 
 
 def test_dvc_calls_the_function_that_is_replaced():
@@ -323,6 +324,32 @@ def test_what_changed_is_what_must_be_looked_at(pipeline, reproduce):
     with dvc_adapter.repository(project.root) as repo:
         todo = dvc_adapter.changed(repo, dvc_adapter.plan(repo, []))
         assert list(todo.stages) == ["a", "b"] and todo.needs == {"a": [], "b": ["a"]}
+
+
+def test_a_plan_says_by_which_files_it_is_decided(project, reproduce):
+    """They are each stage's inputs and outputs, and the objects of these in the cache, of a folder each file's."""
+    (project.root / "raw.csv").write_text("1\n")
+    commands = {"cmd": ["mkdir many", "echo 1 > many/one", "echo 2 > many/two", "echo 3 > noted"]}
+    a = commands | {"deps": ["raw.csv"], "outs": ["many", {"noted": {"cache": False}}]}
+    project.dvc_yaml.write_text(yaml.safe_dump({"stages": {"a": a}}))
+    reproduce(project, "a")
+    with dvc_adapter.repository(project.root) as repo:
+        found = dvc_adapter.files_of(dvc_adapter.plan(repo, []))
+    in_cache = [path for path in map(Path, found) if path.is_relative_to(project.cache)]
+    assert {*map(Path, found)} - {*in_cache} == {project.root / name for name in ("raw.csv", "many", "noted")}
+    assert len(in_cache) == 3 and all(path.exists() for path in in_cache)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"always_changed": True, "outs": ["a.out"]}, {"deps": ["https://example.com/raw.csv"]}],
+    ids=["always changed", "not on a disk"],
+)
+def test_no_files_decide_what_is_asked_for_anew_each_time(project, more):
+    """A stage that counts as changed in any case, or that reads what is on no disk here, is not decided by files."""
+    project.dvc_yaml.write_text(yaml.safe_dump({"stages": {"a": {"cmd": "true"} | more}}))
+    with dvc_adapter.repository(project.root) as repo:
+        assert dvc_adapter.files_of(dvc_adapter.plan(repo, [])) is None
 
 
 @pytest.mark.parametrize(

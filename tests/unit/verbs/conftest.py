@@ -18,6 +18,7 @@ class Registry:
         self.versions: dict[str, list[dict]] = {}
         self.metrics: dict[str, dict[str, float]] = {}
         self.aliases: dict[str, dict[str, int]] = {}
+        self.tags: dict[str, dict[str, str]] = {}
 
     def add(self, model: str, *, stage: str = "Staging", metrics: dict[str, float] | None = None, **tags: str) -> Path:
         """Add a version with a run; return the folder of the run's artifacts."""
@@ -34,7 +35,8 @@ class Registry:
         if call == "registered-models/get" and query["name"] in self.versions:
             aliases = self.aliases.get(query["name"], {})
             listed = [{"alias": alias, "version": str(number)} for alias, number in aliases.items()]
-            return {"registered_model": {"name": query["name"], "aliases": listed}}
+            tags = [{"key": key, "value": value} for key, value in self.tags.get(query["name"], {}).items()]
+            return {"registered_model": {"name": query["name"], "aliases": listed, "tags": tags}}
         if call == "model-versions/search":
             return {"model_versions": self.versions[query["filter"].split("'")[1]]}
         if call == "runs/get" and query["run_id"] in self.metrics:
