@@ -88,10 +88,8 @@ class Sampler:
         self._tell(list(scores))
 
     def _tell(self, line: Any) -> None:
-        try:
+        with suppress(OSError):  # it has ended: `batch` reads what it said last
             print(json.dumps(line), file=self._process.stdin, flush=True)
-        except OSError:
-            raise self._fault(self._process.stderr.read(2000)) from None
 
     def _point(self, point: Mapping[str, float]) -> Point:
         return {name: value_of(self._spec, name, point[name]) for name in self._spec.parameters}
