@@ -16,7 +16,7 @@ case $project in
 esac
 [ -e .git ] || die "$project is no git clone; expected one, since DVC works beside git: clone it, or run 'git init'"
 
-about='{{.OperatingSystem}} {{.SecurityOptions}}'
+about='{{.OperatingSystem}} {{.SecurityOptions}} {{.ClientInfo.Context}}'
 engine=$(docker info --format "$about" 2> /dev/null) || engine=
 case $engine in '' | ' '*) # without an engine some clients (26.1) end with 0 all the same, and with empty fields
     sh scripts/host/engine.sh
@@ -24,7 +24,10 @@ case $engine in '' | ' '*) # without an engine some clients (26.1) end with 0 al
 esac
 
 # Which socket, and who may use it. In Docker Desktop's virtual machine it is root's, at the usual place.
-host=${DOCKER_HOST:-$(docker context inspect --format '{{.Endpoints.docker.Host}}')}
+case "${DOCKER_HOST:-} $engine" in
+' '*' default') host=unix:///var/run/docker.sock ;; # no other context has this name: one question less
+*) host=${DOCKER_HOST:-$(docker context inspect --format '{{.Endpoints.docker.Host}}')} ;;
+esac
 if [ -n "${RUNNER_SOCKET:-}" ]; then host=unix://$RUNNER_SOCKET; fi # we are in a runner: the host's path of it
 case $host in unix://*) socket=${host#unix://} ;;
 *) die "the Docker engine is at $host; expected one on this machine (unix://...), which can mount this folder:" \
@@ -60,12 +63,20 @@ make_ready() {
         docker tag "$python_image" "stages/clone-$clone:python"
         say "building the runner image $runner_image (once; a minute or two) ..."
         context=$(mktemp -d)
-        # The legacy builder keeps the build stage as an image without a name, arguments and all: not longer than needed.
-        # The engine runs one 'prune' at a time: where another clone's is going on, that one does it.
-        forget_build_stage() { docker image prune --force --filter label=pipeline.image=runner-build > /dev/null 2>&1 || true; }
+        target=packages # what is installed is not copied, which takes as long again
+        forget_build_stage() { :; }
+        if [ -n "${PIP_INDEX_URL:-}${PIP_EXTRA_INDEX_URL:-}${PIP_TRUSTED_HOST:-}" ]; then
+            target=
+            # The legacy builder keeps that stage as an image without a name, arguments and all: not longer than needed.
+            # The engine runs one 'prune' at a time: where another clone's is going on, that one does it.
+            forget_build_stage() {
+                docker image prune --force --filter label=pipeline.image=runner-build > /dev/null 2>&1 || true
+            }
+        fi
         trap 'rm -rf "$context"; forget_build_stage' EXIT
         cp Dockerfile.runner scripts/requirements.txt "$context"
         quietly docker build --pull=false --tag "$runner_image" --file "$context/Dockerfile.runner" \
+            ${target:+--target "$target"} --label pipeline.image=runner \
             --build-arg "PYTHON_IMAGE=$python_image" \
             --build-arg PIP_INDEX_URL --build-arg PIP_EXTRA_INDEX_URL --build-arg PIP_TRUSTED_HOST \
             --build-arg HTTP_PROXY --build-arg HTTPS_PROXY --build-arg NO_PROXY \

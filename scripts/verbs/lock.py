@@ -10,6 +10,9 @@ import sys
 from scripts.contract.requirements import locks
 from scripts.project import PROJECT
 
+EXCLUDES = "excludes.txt"
+"""Beside a requirements.in: packages that others ask for, and that are not to be installed."""
+
 
 def main(arguments: list[str]) -> int:
     for source, constraints in locks(PROJECT.root):
@@ -18,6 +21,8 @@ def main(arguments: list[str]) -> int:
         command += ["--python", sys.executable, "--custom-compile-command", "make lock", *arguments]
         for path in constraints:
             command += ["--constraint", str(path)]
+        if (PROJECT.root / source).with_name(EXCLUDES).exists():
+            command += ["--excludes", str(source.with_name(EXCLUDES))]
         print(f"{target} ...", flush=True)
         if code := subprocess.run([*command, str(source), "--output-file", str(target)], cwd=PROJECT.root).returncode:
             return code
