@@ -214,7 +214,7 @@ def started_with(lines: list[str]) -> str:
     return line
 
 
-NO_ENGINE = ["", " []"]
+NO_ENGINE = ["", " [] default"]
 """What `docker info` prints if none answers; with the second, Docker's client 26.1 ends with 0."""
 PLAIN = "Debian GNU/Linux 13 (trixie) [name=seccomp,profile=builtin name=cgroupns]"
 
@@ -226,6 +226,13 @@ def test_a_plain_engine_runs_as_the_owner(runner: Callable[..., tuple[Make, list
     assert f"--user {uid}:{gid} " in line
     assert f"--group-add {Path('/var/run/docker.sock').stat().st_gid} " in line
     assert "type=bind,src=/var/run/docker.sock,dst=/var/run/docker.sock" in line
+
+
+def test_the_default_context_is_not_asked_about(runner: Callable[..., tuple[Make, list[str]]]) -> None:
+    """Where the engine says that Docker's default context is in use, its socket is known, and one question is saved."""
+    lines = runner(f"{PLAIN} default", "unix:///nowhere.sock")[1]
+    assert "type=bind,src=/var/run/docker.sock,dst=/var/run/docker.sock" in started_with(lines)
+    assert "context" not in {line.split()[0] for line in lines}
 
 
 def test_rootless_docker_runs_as_its_root(runner: Callable[..., tuple[Make, list[str]]]) -> None:
