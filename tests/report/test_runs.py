@@ -102,7 +102,7 @@ def test_branches(clone_at) -> None:
         clone.make("run")
         assert first().startswith(f"**{word}**: iris\\-classifier: its accuracy is ")
         text = (clone.path / ".local" / "branch" / "report.md").read_text()
-        assert r"| train | parameter train\.max\_depth: None" in text and "### The gate" in text
+        assert r"| train | parameter train\.max\_depth: null" in text and "### The gate" in text
         for picture in re.findall(r"\]\((plots/[^)]+)\)", text):
             assert (clone.path / ".local" / "branch" / picture).read_bytes().startswith(b"\x89PNG")
     clone.restore()
