@@ -153,9 +153,12 @@ def test_the_plots(events):
         Chart("m", "matrix", "truth", "taken", matrix=[("yes", [8, 2]), (label, [0, nan])]),
         Chart("large", "large", "truth", "taken", matrix=[(str(at), [1.0] * 50) for at in range(50)]),
     ]
+    charts.append(Chart("i", "", "true", "guess", curves=[("", [0, 4], [2, 8])], points=True, identity=True))
     html = page.page(run_of(events), list(map(drawing._drawing, charts)))
     found = read(html)
-    assert found.tags.count("circle") == 3 and "-2.5" in found.words and "8" in found.words
+    assert found.tags.count("circle") == 5 and "true and guess are equal" in found.words
+    assert '<circle cx="200.0" cy="0.0"' in html  # of 4 and 8, where both axes end at 8
+    assert "-2.5" in found.words and "8" in found.words
     assert "5988829" not in html and len(html) < 100_000
     (curve,) = drawing._drawing(Chart("c", "", "", "", curves=[("", [1, 2], [5, 6])])).curves
     assert curve.path == "M0.0 240.0L400.0 0.0"
