@@ -59,7 +59,7 @@ def _lines(part: str, wanted: Form) -> str:
     lines = part.split("\n")
     if wanted is Form.MARKDOWN:
         return "  \n".join(map(escaped, lines))
-    return "\n".join(found for line in lines for found in _wrapped(printable(line), WIDTH))
+    return "\n".join(found for line in lines for found in wrapped(printable(line), WIDTH))
 
 
 def _plain(value: Any) -> Any:
@@ -107,17 +107,18 @@ def _widths(rows: Sequence[Sequence[Sequence[str]]], width: int) -> list[int]:
     columns = range(max(map(len, rows)))
     lines = [[line for row in rows for cell in row[column : column + 1] for line in cell] for column in columns]
     widths = [min(width, max(map(cell_len, found), default=0)) for found in lines]
-    while sum(widths) > width - len(GAP) * (len(columns) - 1) and max(widths) > LEAST:
+    room = width - len(GAP) * (len(columns) - 1)
+    while sum(widths) > room and max(widths) > min(LEAST, room // len(columns)):
         widths = [min(each, max(widths) - 1) for each in widths]
     return [max(found, 1) for found in widths]
 
 
 def _fitted(cell: Sequence[str], width: int) -> list[str]:
-    return [part for line in cell for part in _wrapped(line, width)]
+    return [part for line in cell for part in wrapped(line, width)]
 
 
-def _wrapped(line: str, width: int) -> list[str]:
-    """Return a text in lines of at most `width` columns, broken between words."""
+def wrapped(line: str, width: int = WIDTH) -> list[str]:
+    """Return a text in lines of at most `width` columns, broken between words; a longer word lacks its middle."""
     if cell_len(line) <= width:
         return [line]
     lines = [""]

@@ -10,6 +10,7 @@ from scripts.explain import code
 from scripts.pipeline import dvc_adapter
 from scripts.pipeline.dvc_adapter import Difference, Forecast, Version, Will
 from scripts.pipeline.images import Image
+from scripts.pipeline.params import told_apart
 from scripts.pipeline.stage import Pipeline, Stage
 from scripts.project import Project
 
@@ -117,11 +118,11 @@ def _params(about: Forecast) -> Iterator[Cause]:
         before, after = _flat(section, was), _flat(section, now)
         for name in dict.fromkeys([*before, *after]):
             if name not in before:
-                yield Cause("parameter", f"{name} is new: {_value(after[name])}")
+                yield Cause("parameter", f"{name} is new: {told_apart(after[name])}")
             elif name not in after:
-                yield Cause("parameter", f"{name} is gone; it was {_value(before[name])}")
-            elif _value(before[name]) != _value(after[name]):
-                yield Cause("parameter", f"{name}: {_value(before[name])} -> {_value(after[name])}")
+                yield Cause("parameter", f"{name} is gone; it was {told_apart(before[name])}")
+            elif told_apart(before[name]) != told_apart(after[name]):
+                yield Cause("parameter", f"{name}: {told_apart(before[name])} -> {told_apart(after[name])}")
 
 
 def _flat(name: str, value: Any) -> dict[str, Any]:
@@ -129,12 +130,6 @@ def _flat(name: str, value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return {key: each for inner in value for key, each in _flat(f"{name}.{inner}", value[inner]).items()}
     return {} if value is None and "." not in name else {name: value}
-
-
-def _value(value: Any) -> str:
-    """Return a parameter as text; 1, 1.0, true and "1" are different ones, as they are to a stage."""
-    words = {None: "null", True: "true", False: "false"}
-    return words[value] if value is None or isinstance(value, bool) else repr(value)[:100]
 
 
 # --- the command: image, block

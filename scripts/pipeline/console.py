@@ -62,7 +62,7 @@ class Console:
             apart = {"redirect_stdout": False, "redirect_stderr": False}
             self._live = Live("", console=console, auto_refresh=False, transient=True, **apart)
         self._last = ""
-        self._since = time.monotonic()
+        self._since = time.time()
         self._began: dict[str, float] = {}
 
     def __enter__(self) -> Self:
@@ -83,12 +83,16 @@ class Console:
         """Print lines of the stage as `line` does, in one step."""
         self._print(stage, all_harmless(texts), mark="| ")
 
-    def begins(self, stage: str) -> None:
-        """Count the stage as running; what it does is printed when it is known."""
-        self._began[stage] = time.monotonic()
+    def begins(self, stage: str) -> float:
+        """Count the stage as running; what it does is printed when it is known. Return when: seconds since 1970."""
+        self._began[stage] = time.time()
+        return self._began[stage]
 
-    def ends(self, stage: str, how: str) -> None:
-        self._print(stage, [f"{how} ({time.monotonic() - self._began.pop(stage):.1f} s)"])
+    def ends(self, stage: str, how: str) -> float:
+        """Print how the stage ended, and how long it took. Return when it ended: seconds since 1970."""
+        at = time.time()
+        self._print(stage, [f"{how} ({at - self._began.pop(stage):.1f} s)"])
+        return at
 
     def note(self, text: str) -> None:
         """Print a line that belongs to no stage."""
@@ -107,7 +111,7 @@ class Console:
         if self._live:
             from rich.text import Text
 
-            now = time.monotonic()
+            now = time.time()
             times = ", ".join(filter(None, [f"{now - self._since:.0f} s", printable(progress())]))
             running = ", ".join(f"{stage} {now - began:.0f} s" for stage, began in self._began.items())
             counts = {f"running ({running})": len(self._began), "waiting": stages - ended - len(self._began)}

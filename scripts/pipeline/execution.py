@@ -46,9 +46,9 @@ class Listener(Protocol):
 
         plan: `needs`, the stages that each one waits for, and those that are `up_to_date`; `jobs`, how many may run at
         once. images: those that are certain to be needed are there, and stages may begin. begins: a `stage` begins;
-        before that it waited. step: a `stage` came to a `step` of scripts/pipeline/worker.py, `at` a time. retry: the
-        engine could not start a `stage`, which begins again. ends: a `stage` ended, `result`; if it failed the
-        `sentence` that says why, and what it `printed` last.
+        before that it waited. step: a `stage` came to a `step` of scripts/pipeline/worker.py. retry: the engine could
+        not start a `stage`, which begins again. ends: a `stage` ended, `result`; if it failed the `sentence` that says
+        why, and what it `printed` last. What begins, steps and ends does so `at` seconds since 1970.
         """
 
     def progress(self) -> str:
@@ -244,8 +244,7 @@ class _Run:
     def _begin(self) -> bool:
         begun = self.plan.begin()
         for name in begun:
-            self.console.begins(name)
-            self.tell("begins", stage=name)
+            self.tell("begins", stage=name, at=self.console.begins(name))
             waiting = self.early.pop(name, None)
             if waiting and waiting.is_alive:
                 waiting.go()
@@ -295,9 +294,9 @@ class _Run:
         if result != FAILED:
             self.ran += [name] if result == RAN else []
             self.plan.end(name, well=True)
-            self.console.ends(name, result)
+            at = self.console.ends(name, result)
             self.hear_of(name)
-            self.tell("ends", stage=name, result=result)
+            self.tell("ends", stage=name, at=at, result=result)
             return
         stop_stages(name)
         printed = [*worker.printed, *why]
@@ -316,8 +315,9 @@ class _Run:
         why_it_failed = failures.why(printed, name, project, starved=starved, ran=ran)
         self.failures[name] = Failure(why_it_failed, worker.printed, passing)
         self.plan.end(name, well=False)
-        self.console.ends(name, result)
-        self.tell("ends", stage=name, result=result, sentence=why_it_failed, printed=[*worker.printed][-TOLD:])
+        at = self.console.ends(name, result)
+        printed = [*worker.printed][-TOLD:]
+        self.tell("ends", stage=name, at=at, result=result, sentence=why_it_failed, printed=printed)
 
     def _stop(self) -> None:
         """End what still runs, if anything does: no container of a stage is left, and no process of DVC."""

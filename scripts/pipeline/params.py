@@ -1,7 +1,9 @@
 """Reads params.yaml."""
 
+import json
 import re
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,21 @@ def load(text: str, name: str) -> Any:
     except (ValueError, RecursionError) as error:  # a date of month 13, or a depth that only Python knows
         why = "too deep" if isinstance(error, RecursionError) else error
         raise UserError(f"{name} holds a value that cannot be read ({why}); correct it") from None
+
+
+def as_written(value: Any) -> str:
+    """Return a value as params.yaml has it: null and true, not Python's None and True."""
+    if isinstance(value, str | date):
+        return str(value)
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except (TypeError, ValueError):  # a list within itself, by an anchor; a key that is a list
+        return str(value)
+
+
+def told_apart(value: Any) -> str:
+    """Return a value as `as_written` does, a text in quotes: 1, 1.0, true and "1" are different ones, as to a stage."""
+    return (repr(value) if isinstance(value, str) else as_written(value))[:100]
 
 
 def parse(text: str, name: str = "params.yaml") -> dict[str, Any]:

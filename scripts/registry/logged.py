@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from scripts.pipeline.console import printable
+from scripts.pipeline.params import as_written
 from scripts.pipeline.stage import Model, Pipeline, Stage
 from scripts.registry import plots
 from scripts.registry.records import LONGEST_PARAM, clean_names
@@ -92,7 +93,9 @@ def _params(pipeline: Pipeline, model: Model) -> tuple[dict[str, str], dict[str,
     sections = {name: dict(leaves(pipeline.stages[name].section or {})) for name in pipeline.leading_to(model.scorer)}
     names = in_front(sections)
     clean = clean_names(names)
-    found = {clean[stage, name]: str(value) for stage, section in sections.items() for name, value in section.items()}
+    found = {
+        clean[stage, name]: as_written(value) for stage, section in sections.items() for name, value in section.items()
+    }
     return found, _renamed(names, clean)
 
 

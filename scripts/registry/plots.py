@@ -28,6 +28,8 @@ MOST_BARS = 50
 STD = "_std"
 MOST_TICKS = 12  # texts below a picture
 LONGEST_TEXT = 60
+IDENTITY = "scatter_identity"
+SCATTERED = ("scatter", IDENTITY)
 LARGEST = 1e100  # what lies beyond is no point: axes would overflow
 
 
@@ -98,6 +100,7 @@ class Chart(NamedTuple):
     y: str
     curves: Sequence[tuple[str, Sequence[float], Sequence[float]]] = ()  # label, x and y
     points: bool = False  # whether the curves are points, without lines
+    identity: bool = False  # whether a line shows where x and y are equal
     bars: Sequence[Bar] = ()
     matrix: Sequence[tuple[str, Sequence[float]]] = ()
 
@@ -127,7 +130,11 @@ def _chart(plot: Plot, series: Sequence[Series]) -> Chart:
         raise CannotDraw(f"has the template {plot.template}")
     columns = [one.x or [str(row) for row in range(len(one.table.rows))] for one in series]
     curves = _curves_at(series, [_numbers(column, "x") for column in columns])
-    return chart._replace(curves=[(label or "", xs, ys) for label, xs, ys in curves], points=plot.template == "scatter")
+    return chart._replace(
+        curves=[(label or "", xs, ys) for label, xs, ys in curves],
+        points=plot.template in SCATTERED,
+        identity=plot.template == IDENTITY,
+    )
 
 
 def warm_up() -> None:
@@ -248,6 +255,15 @@ def _scatter(axes: "Axes", series: Sequence[Series], plot: Plot) -> None:
     for label, xs, ys in _curves(axes, series):
         axes.scatter(xs, ys, label=label, alpha=0.6, s=16)
     _describe(axes, series)
+
+
+def _scatter_identity(axes: "Axes", series: Sequence[Series], plot: Plot) -> None:
+    """Draw points, and the line on which x and y are equal, over all that either of them reaches."""
+    _scatter(axes, series, plot)
+    limits = [*axes.get_xlim(), *axes.get_ylim()]
+    ends = min(limits), max(limits)
+    axes.plot(ends, ends, linestyle="--", linewidth=1, color="#767676", zorder=0)
+    axes.set(xlim=ends, ylim=ends)
 
 
 def _mean_around(values: Sequence[float]) -> list[float]:
@@ -440,9 +456,10 @@ DRAWINGS = {
     "simple": _lines,
     "smooth": _smooth,
     "scatter": _scatter,
+    IDENTITY: _scatter_identity,
     "confusion": _confusion,
     "confusion_normalized": _confusion_normalized,
     "bar_horizontal": _bars,
     "bar_horizontal_sorted": _bars_sorted,
 }
-"""By the name of DVC's template."""
+"""By the name of DVC's template; that of IDENTITY is our own, in .dvc/plots/."""

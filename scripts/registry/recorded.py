@@ -213,11 +213,6 @@ def facts(version: Version, record: Record, metrics: Mapping[str, float]) -> dic
     return found | {f"image {name}": tag for name, tag in record.images.items()}
 
 
-def shown(value: Any) -> str:
-    """Return a value as it is told: null as YAML has it."""
-    return "null" if value is None else str(value)
-
-
 # --- DVC's own
 
 

@@ -54,6 +54,8 @@ LARGEST_CALL = 900_000  # bytes; a little less than they take
 MODEL, LIVE_STAGE, CLONE, CHANGED = "registered_model", "live_stage", "pipeline_clone", "params_changed_since"
 NOTE = "mlflow.note.content"
 """Tags of a run. The first says which model of its experiment it belongs to: two may have the same bytes."""
+WAS_WRITTEN = {"None": "null", "True": "true", "False": "false"}
+"""How parameters are written now that runs of earlier versions of the pipeline have as Python has them."""
 
 
 @dataclass(frozen=True)
@@ -491,7 +493,8 @@ def _log_params(client: MlflowClient, run: Run, params: Mapping[str, str]) -> No
     wanted = {name: _cut(value) for name, value in _clean(params).items()}
     for some in batched([item for item in wanted.items() if item[0] not in known], PARAMS_AT_ONCE, strict=False):
         client.log_batch(run_id, params=[Param(name, value) for name, value in some])
-    changed = {name: value for name, value in wanted.items() if known.get(name, value) != value}
+    was = {name: WAS_WRITTEN.get(value, value) for name, value in known.items()}
+    changed = {name: value for name, value in wanted.items() if was.get(name, value) != value}
     if changed or CHANGED in run.data.tags:
         client.set_tag(run_id, CHANGED, json.dumps(changed)[:LONGEST_TAG])
 

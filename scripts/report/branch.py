@@ -10,7 +10,7 @@ from scripts.explain import explanation
 from scripts.explain.report import would_run as runs
 from scripts.pipeline import template
 from scripts.pipeline.dvc_adapter import Will
-from scripts.pipeline.params import read_params
+from scripts.pipeline.params import as_written, read_params
 from scripts.pipeline.stage import Model, Pipeline
 from scripts.project import Project, UserError
 from scripts.registry import logged, provenance, recorded, scoring
@@ -129,13 +129,9 @@ def _stages(
 def _params(project: Project, base: Base) -> Iterator[dict[str, Any]]:
     now = dict(logged.leaves(read_params(project.params)))
     for name in dict.fromkeys([*base.params, *now]):
-        was, value = (_shown(side[name]) if name in side else None for side in (base.params, now))
+        was, value = (text(as_written(side[name])) if name in side else None for side in (base.params, now))
         if was != value:
             yield {"name": text(name), "base": was, "value": value}
-
-
-def _shown(value: Any) -> str:
-    return "null" if value is None else text(value)
 
 
 def _metrics(project: Project, pipeline: Pipeline, base: Base) -> Iterator[dict[str, Any]]:

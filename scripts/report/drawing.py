@@ -58,6 +58,8 @@ def _drawing(chart: Chart) -> Drawing:
     curves = [(label, _thinned(list(_finite(xs, ys)))) for label, xs, ys in chart.curves[:MOST_CURVES]]
     x = _ends([x for _, points in curves for x, _ in points])
     y = _ends([y for _, points in curves for _, y in points])
+    if chart.identity:
+        x = y = _ends([*x, *y])
     placed = [
         Curve(text(label), [(_at(a, x, WIDTH), HEIGHT - _at(b, y, HEIGHT)) for a, b in points])
         for label, points in curves

@@ -94,6 +94,7 @@ class _Stages:
         end = next((event for event in events if event["kind"] == "ends"), {})
         began = next((event["at"] for event in events if event["kind"] == "begins"), None)
         spans = self._spans(name, events, began, end.get("at", self._last)) if began is not None else []
+        uses = events if began is not None else []  # of a container that started early and came to nothing
         limits = begin.get("limits", {}).get(name, {})
         return {
             "name": text(name),
@@ -104,8 +105,8 @@ class _Stages:
             "image": text(begin.get("images", {}).get(name, "")),
             "spans": spans,
             "parts": {part: _took(spans, part) for part in PARTS},
-            "memory": {"peak": self._peak(events), "limit": limits.get("memory")},
-            "cpu": {"seconds": self._processor(events), "limit": limits.get("cpus")},
+            "memory": {"peak": self._peak(uses), "limit": limits.get("memory")},
+            "cpu": {"seconds": self._processor(uses), "limit": limits.get("cpus")},
             "log": [line[:LONGEST] for line in all_harmless(end.get("printed", [])[-MOST_LINES:])],
         }
 

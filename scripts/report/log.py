@@ -1,13 +1,12 @@
 """How `make log` says what runs were: lines of at most 80 columns."""
 
-import textwrap
 from collections.abc import Mapping
 from typing import Any
 
 from scripts.report.page import change, counted, number, seconds
-from scripts.tables import Table, text
+from scripts.tables import WIDTH, Table, text, wrapped
 
-WIDTH = 80
+INDENT = 4  # spaces before a line, two more before what goes on below
 type Run = Mapping[str, Any]
 
 
@@ -31,7 +30,8 @@ def entry(run: Run) -> str:
 
 
 def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent="    ", subsequent_indent="      ", break_on_hyphens=False)
+    first, *others = wrapped(text, WIDTH - INDENT - 2)
+    return [f"{'':{INDENT}}{first}", *(f"{'':{INDENT + 2}}{line}" for line in others)]
 
 
 def _facts(run: Run) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import requests
 import yaml
 
 from scripts import mlflow_server, settings
+from scripts.pipeline.params import as_written, told_apart
 from scripts.pipeline.stage import Pipeline
 from scripts.project import Project, UserError, load_yaml
 from scripts.registry import logged, reader, recorded, records
@@ -18,7 +19,7 @@ from scripts.report.facts import number, text
 
 MOST = 1000  # metrics, parameters, files
 EVIDENCE = ("score", "champion", "champion_score", "p_value", "at", "by")
-"""What of the record of a decision is shown beside its reason."""
+"""What of the record of a decision is as_written beside its reason."""
 
 type Run = Mapping[str, Any]
 
@@ -59,8 +60,12 @@ def why(pipeline: Pipeline, name: str, was: Run | None, now: Run) -> Iterator[st
         return
     old, new = (dict(_leaves(entry)) for entry in (was, now))
     for key in dict.fromkeys([*old, *new]):
-        if old.get(key, "none") != new.get(key, "none"):
-            yield f"parameter {key}: {old.get(key, 'none')} -> {new.get(key, 'none')}"
+        if key not in old:
+            yield f"parameter {key} is new: {new[key]}"
+        elif key not in new:
+            yield f"parameter {key} is gone; it was {old[key]}"
+        elif old[key] != new[key]:
+            yield f"parameter {key}: {old[key]} -> {new[key]}"
     for path, digest in inputs(now).items():
         if inputs(was).get(path) != digest:
             yield f"input {path}"
@@ -71,11 +76,11 @@ def why(pipeline: Pipeline, name: str, was: Run | None, now: Run) -> Iterator[st
         yield "its block in dvc.yaml"
 
 
-def _leaves(entry: Run) -> Iterator[tuple[str, Any]]:
+def _leaves(entry: Run) -> Iterator[tuple[str, str]]:
     listed = entry.get("params")
     for file in listed.values() if isinstance(listed, Mapping) else ():
-        if isinstance(file, Mapping):
-            yield from logged.leaves(file)
+        for name, value in logged.leaves(file) if isinstance(file, Mapping) else ():
+            yield name, told_apart(value)
 
 
 def inputs(entry: Run) -> dict[str, str]:
@@ -90,7 +95,7 @@ def inputs(entry: Run) -> dict[str, str]:
 def params(pipeline: Pipeline, last: Run) -> list[dict[str, Any]]:
     before = {param["name"]: param["value"] for param in last["params"]}
     found = {
-        f"{stage.block}.{name}": text(value)
+        f"{stage.block}.{name}": text(as_written(value))
         for stage in pipeline.stages.values()
         for name, value in logged.leaves(stage.section or {})
     }

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,6 +46,8 @@ def page(run: Run, drawings: Sequence[Drawing] = (), *, renew: float = 0, moved_
         "number": number,
         "change": change,
         "cut": cut,
+        "parts": parts_of,
+        "when": when,
         "short": short,
         "share": share,
     }
@@ -114,6 +117,18 @@ def differs(now: Any, before: Any) -> bool:
 
 def cut(value: str, most: int) -> str:
     return value if len(value) <= most else f"{value[: most - 1]}…"
+
+
+def parts_of(name: str) -> list[str]:
+    """Return the parts of a name between which a narrow column may break it: behind dots, dashes and slashes, but not
+    before a short rest, such as a file's ending."""
+    return re.split(r"(?<=[._/:-])(?=\w{5})", name)
+
+
+def when(text: str) -> str:
+    """Return a time as people read it; any other text as it is."""
+    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)\+00:00", text)
+    return f"{found[1]} {found[2]} UTC" if found else text
 
 
 def counted(stages: Sequence[Run]) -> str:
@@ -205,4 +220,5 @@ def ticks(total: float) -> Iterator[tuple[float, str]]:
     unit = 10 ** math.floor(math.log10(rough))
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough)
     for count in range(1 + int(total / step)):
-        yield round(1000 * count * step / total, 2), seconds(count * step)
+        at = count * step
+        yield round(1000 * at / total, 2), f"{at:g} s" if total < 60 else seconds(at)

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from scripts.pipeline.console import printable
+from scripts.pipeline.params import as_written
 from scripts.project import Project, atomic_write
 from scripts.sweeps import study
 from scripts.sweeps.spec import MAXIMIZE
 from scripts.sweeps.study import DONE, FAILED, SAME, Study, Trial
-from scripts.sweeps.table import shown
 
 MOST_ROWS = 1000  # of the table; sweep.json has the rest
 COLOURS = 6  # from the worst to the best
@@ -56,7 +56,7 @@ def page(found: Study) -> str:
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    templates.filters |= {"shown": shown, "cut": cut, "number": number}
+    templates.filters |= {"shown": as_written, "cut": cut, "number": number}
     scored = [trial for trial in found.trials if trial.score is not None]
     return templates.get_template("sweep.html.jinja").render(
         study=found,
@@ -106,15 +106,15 @@ def _ticks(found: Study, name: str) -> list[Tick]:
     if "values" in space:
         listed = space["values"]
         step = math.ceil(len(listed) / MOST_TICKS)
-        return [Tick(_place(space, value), cut(shown(value), LONGEST)) for value in listed[::step]]
+        return [Tick(_place(space, value), cut(as_written(value), LONGEST)) for value in listed[::step]]
     return [Tick(_place(space, space[end]), number(space[end])) for end in ("low", "high")]
 
 
 def _place(space: dict[str, Any], value: Any) -> float:
     """Return where a value is on its axis, from HEIGHT at the bottom to 0."""
     if "values" in space:
-        listed = [shown(each) for each in space["values"]]
-        share = (listed.index(shown(value)) + 0.5) / len(listed)
+        listed = [as_written(each) for each in space["values"]]
+        share = (listed.index(as_written(value)) + 0.5) / len(listed)
     else:
         scale = math.log if space["log"] else float
         share = (scale(value) - scale(space["low"])) / (scale(space["high"]) - scale(space["low"]))

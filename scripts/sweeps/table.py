@@ -1,6 +1,5 @@
 """Shows a sweep in the terminal: a line for each trial that has ended, and below, on a terminal, how far it is."""
 
-import json
 import os
 import sys
 import time
@@ -9,6 +8,7 @@ from typing import Self
 
 from scripts import tables
 from scripts.pipeline.console import all_harmless, tell
+from scripts.pipeline.params import as_written
 from scripts.sweeps.study import DONE, FAILED, SAME, Study, Trial
 
 MOST_ROWS = 10
@@ -69,12 +69,7 @@ def ended(study: Study, trial: Trial) -> str:
 
 
 def values(trial: Trial) -> str:
-    return "  ".join(f"{name} {shown(value)}" for name, value in trial.values.items())
-
-
-def shown(value: object) -> str:
-    """Return a value as params.yaml has it."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return "  ".join(f"{name} {as_written(value)}" for name, value in trial.values.items())
 
 
 def so_far(study: Study) -> str:
@@ -91,7 +86,8 @@ def summary(study: Study) -> Iterator[str]:
         key=lambda trial: (sign * trial.score, trial.number),
     )
     rows = [
-        (str(trial.number), f"{trial.score:.6g}", *map(shown, trial.values.values())) for trial in ranked[:MOST_ROWS]
+        (str(trial.number), f"{trial.score:.6g}", *map(as_written, trial.values.values()))
+        for trial in ranked[:MOST_ROWS]
     ]
     yield tables.text(tables.Table(("trial", study.metric, *study.parameters), rows, right=(0, 1)))
     if len(ranked) > MOST_ROWS:

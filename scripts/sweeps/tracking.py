@@ -16,6 +16,7 @@ import requests
 
 from scripts import bounded, mlflow_server, settings
 from scripts.faults import reason
+from scripts.pipeline.params import as_written
 from scripts.pipeline.stage import Pipeline
 from scripts.pipeline.worker import FORK
 from scripts.project import Project, UserError
@@ -173,7 +174,7 @@ class Sending:
             {"key": names[name], "value": float(value), "timestamp": now, "step": 0}
             for name, value in [*metrics.items()][:MOST]
         ]
-        texts = [{"key": names[name], "value": str(value)[:LONGEST]} for name, value in params.items()]
+        texts = [{"key": names[name], "value": as_written(value)[:LONGEST]} for name, value in params.items()]
         _post("runs/log-batch", run_id=run, metrics=listed, params=texts[:100])
 
     def _finish(self, run: str, status: str) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 
 from scripts import tables
 from scripts.pipeline.console import tell
+from scripts.pipeline.params import as_written
 from scripts.project import UserError
 from scripts.registry import reader, recorded
-from scripts.registry.recorded import shown
 from scripts.tables import Table
 
 
@@ -16,14 +16,18 @@ def side_by_side(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[dict[str, A
     found = []
     for name in dict.fromkeys([*a, *b]):
         both = {side: facts[name] for side, facts in (("a", a), ("b", b)) if name in facts}
-        found.append({"name": name, **both, "differs": len({*map(shown, both.values())}) != 1 or len(both) == 1})
+        found.append({"name": name, **both, "differs": len({*map(as_written, both.values())}) != 1 or len(both) == 1})
     return found
 
 
 def table(facts: list[dict[str, Any]], a: int, b: int) -> Table:
     """Return a row for each fact: * if the two versions differ in it, its name, what it is of each."""
     rows = [
-        ("*" if fact["differs"] else "", fact["name"], *(shown(fact[side]) if side in fact else "-" for side in "ab"))
+        (
+            "*" if fact["differs"] else "",
+            fact["name"],
+            *(as_written(fact[side]) if side in fact else "-" for side in "ab"),
+        )
         for fact in facts
     ]
     return Table(("", "", f"version {a}", f"version {b}"), rows)

@@ -5,10 +5,11 @@ from typing import Any
 
 from scripts import tables
 from scripts.pipeline.console import tell
+from scripts.pipeline.params import as_written
 from scripts.project import PROJECT, Project
 from scripts.registry import reader, recorded
 from scripts.registry.provenance import LOCK, PATCH
-from scripts.registry.recorded import FOLDER, NOT_PUSHED, Record, shown
+from scripts.registry.recorded import FOLDER, NOT_PUSHED, Record
 from scripts.registry.records import State, Version
 from scripts.tables import Part, Table
 
@@ -43,7 +44,7 @@ def parts(found: Mapping[str, Any]) -> list[Part]:
         "lock": f"{FOLDER}/{LOCK}, SHA-256 {found['lock_sha256'] or UNKNOWN}",
     }
     files = [(file["path"], file["made_by"], file["md5"], _pushed(file["remote"])) for file in found["files"]]
-    params = [(name, shown(value)) for name, value in found["params"].items()]
+    params = [(name, as_written(value)) for name, value in found["params"].items()]
     return [
         Table((), [(name, value) for name, value in about.items() if value]),
         "\n".join(filter(None, links)),

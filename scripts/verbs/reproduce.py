@@ -48,6 +48,6 @@ def main(arguments: list[str], project: Project = PROJECT) -> int:
         with recorded.record_of(version) as record:
             lines = run_again(version, record, project, agreed=given.get("yes") == "1")
         verdicts.append(comparison.verdict(lines))
-        print(tables.text(tables.Table(("", "made again"), lines), sys.maxsize))
+        print(tables.text(tables.Table(("", "made again"), lines)))
         print(f"\nversion {version.number} of {model}: {verdicts[-1]}", flush=True)
     return int(comparison.DIFFERS in verdicts)

@@ -146,7 +146,7 @@ def test_an_edited_metric_is_named(clone: Clone) -> None:
         done = clone.make("reproduce", "VERSION=1", check=False)
         assert (done.returncode, reproduced(done, 1)) == (2, "differs")
         assert differing(done) == ["metric accuracy"]
-        assert "0.9, recorded 0.99" in done.stdout
+        assert "0.9, recorded 0.99" in " ".join(done.stdout.split())
     finally:
         clone.python(edit.format(run, 0.9))
 

@@ -375,8 +375,9 @@ def test_what_make_report_leaves(clone, capsys):
 def test_a_strangers_words(clone, text):
     """Names and values are text in the Markdown, and no length is too much."""
     clone.write({"params.yaml": PARAMS + "x: 1\n"})
-    clone.make(10, depth=4, **{text: 1.0})
+    clone.make(10, depth=4, **{text: 1.0, "lost": float("nan")})
     found, said = look(clone)
+    assert "| lost |  | nan |  |" in said
     found["params"] = [{"name": text, "base": text, "value": None}] * 1000
     found["words"].append({"word": "worse", "why": text})
     said = pull_request.markdown(found)

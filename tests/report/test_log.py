@@ -1,6 +1,7 @@
 """`make log` and `make report` say what runs there were, in 80 columns, or for programs."""
 
 import json
+import re
 
 import pytest
 
@@ -38,6 +39,7 @@ def runs(project, events):
 
 def narrow(text):
     assert "\x1b" not in text and max(map(len, text.splitlines())) <= 80
+    assert not re.search("n{40}", text) and re.search("n{10}…n{10}", text)  # the long name lacks its middle
     return text
 
 

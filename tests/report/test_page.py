@@ -12,7 +12,7 @@ from scripts.report import drawing, facts, page
 from tests.report.conftest import BEGAN, NAME
 
 SCRIPT = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\" onfocus='alert(1)' {{ 77777 * 77 }}"
-VOID = {"meta", "br"}  # and what ends in />
+VOID = {"meta", "br", "wbr"}  # and what ends in />
 
 
 class Reader(HTMLParser):
@@ -153,9 +153,12 @@ def test_the_plots(events):
         Chart("m", "matrix", "truth", "taken", matrix=[("yes", [8, 2]), (label, [0, nan])]),
         Chart("large", "large", "truth", "taken", matrix=[(str(at), [1.0] * 50) for at in range(50)]),
     ]
+    charts.append(Chart("i", "", "true", "guess", curves=[("", [0, 4], [2, 8])], points=True, identity=True))
     html = page.page(run_of(events), list(map(drawing._drawing, charts)))
     found = read(html)
-    assert found.tags.count("circle") == 3 and "-2.5" in found.words and "8" in found.words
+    assert found.tags.count("circle") == 5 and "true and guess are equal" in found.words
+    assert '<circle cx="200.0" cy="0.0"' in html  # of 4 and 8, where both axes end at 8
+    assert "-2.5" in found.words and "8" in found.words
     assert "5988829" not in html and len(html) < 100_000
     (curve,) = drawing._drawing(Chart("c", "", "", "", curves=[("", [1, 2], [5, 6])])).curves
     assert curve.path == "M0.0 240.0L400.0 0.0"
@@ -230,6 +233,18 @@ def test_the_times_below_the_timeline(total):
     found = list(page.ticks(total))
     assert (found == []) == (total == 0) and len(found) <= 7
     assert all(0 <= place <= 1000 for place, _ in found)
+
+
+def test_where_a_name_may_be_broken():
+    """Behind what joins its parts; not before the ending of a file."""
+    assert page.parts_of("per_class.setosa.f1") == ["per_", "class.", "setosa.f1"]
+    assert page.parts_of("data/processed/train.csv") == ["data/", "processed/", "train.csv"]
+
+
+@pytest.mark.parametrize("text", ["2026-11-27T19:07:04+00:00", "2026-11-27T19:07:04", "<b>"])
+def test_a_time_as_people_read_it(text):
+    """A time of UTC is told as one; what a registry holds in its place stays as it is."""
+    assert page.when(text) == ("2026-11-27 19:07:04 UTC" if text.endswith("+00:00") else text)
 
 
 def test_a_change_is_told_of_numbers_alone():

@@ -32,5 +32,5 @@ def test_trials_are_runs_below_the_sweeps(version, server_for, found, monkeypatc
     assert sorted((run.info.run_name, run.info.status) for run in below) == [
         ("trial 1", "FINISHED"), ("trial 2", "FINISHED"), ("trial 3", "FAILED")
     ]  # fmt: skip
-    assert {run.data.params["fit.depth"] for run in below} == {"2", "None", "4"}
+    assert {run.data.params["fit.depth"] for run in below} == {"2", "null", "4"}
     assert not client.search_registered_models(filter_string="name LIKE '%sweep%'")

@@ -4,6 +4,8 @@ import json
 import math
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from scripts import tables
@@ -39,6 +41,27 @@ def test_a_word_that_is_too_long_lacks_its_middle(long):
     lines = shown((long, "x" * 32), ("short", long))
     assert max(map(cell_len, lines)) <= 80
     assert lines[2].startswith(long[:5]) and "…" in lines[2]
+
+
+WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("Z", "C", "M"), exclude_characters="-…:"), min_size=1)
+LONG_WORDS = st.builds(str.__mul__, WORDS, st.integers(1, 300))
+CELLS = st.lists(WORDS | LONG_WORDS, max_size=30).map(" ".join)
+ROWS_OF = st.integers(1, 12).flatmap(lambda columns: st.lists(st.lists(CELLS, min_size=columns, max_size=columns)))
+
+
+@given(ROWS_OF)
+@settings(max_examples=100, deadline=None)
+def test_no_word_is_broken(rows):
+    """Whatever the names, no line has more than 80 columns, and each word is whole or lacks its middle, as … says."""
+    if not rows:
+        return
+    head = [f"column{at}" for at in range(len(rows[0]))]
+    lines = tables.text(Table(head, rows)).splitlines()
+    assert max(map(cell_len, lines)) <= 80
+    words = {word for row in [head, *rows] for cell in row for word in cell[: tables.LONGEST].split()}
+    assert [
+        word for line in lines for word in line.split() if not ("…" in word or word.strip("-") in {*words, ""})
+    ] == []
 
 
 def test_a_link_stays_whole():

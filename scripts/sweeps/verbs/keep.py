@@ -5,7 +5,6 @@ from scripts.pipeline.console import tell
 from scripts.project import PROJECT, Project, UserError, atomic_write
 from scripts.sweeps import running, study, values
 from scripts.sweeps.study import Study, Trial
-from scripts.sweeps.table import shown
 
 
 def chosen(found: Study, number: str) -> Trial:
@@ -47,7 +46,7 @@ def main(arguments: list[str], project: Project = PROJECT) -> None:
     lines = [
         f"params.yaml has the values of trial {trial.number} of sweep {found.id}, {found.metric} {trial.score:.6g}:"
     ]
-    lines += [f"  {name}: {shown(value)}" for name, value in trial.values.items()]
+    lines += [f"  {name}: {params.as_written(value)}" for name, value in trial.values.items()]
     if others := differing(found, project):
         lines.append(f"note: in the sweep other parameters had other values ({', '.join(others)}): stages will run")
     lines.append("next: make run" + ("" if others or trial.number == found.scored else ", which scores it"))

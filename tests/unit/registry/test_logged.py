@@ -71,12 +71,12 @@ def write(root, path, text):
 
 
 def test_parameters_of_all_stages_that_led_to_the_model():
-    """The run has the parameters of the scorer and its ancestors, a nested one by its path, None as text."""
+    """The run has the parameters of the scorer and its ancestors, a nested one by its path, values as YAML has them."""
     assert logged.params_of(pipeline(), MODEL) == {
         "train.seed": "1",
         "layers.width": "8",
-        "layers.depth": "None",
-        "names": "['a', 'b']",
+        "layers.depth": "null",
+        "names": '["a", "b"]',
         "evaluate.seed": "2",
         "repeats": "3",
     }

@@ -203,10 +203,34 @@ def test_many_bars_are_a_tall_picture():
     assert size(draw({"b.csv": look}, tables={"b.csv": many})["b.csv"]) == (720, 1620)
 
 
-@pytest.mark.parametrize("template", ["linear", "simple", "smooth", "scatter"])
+@pytest.mark.parametrize("template", ["linear", "simple", "smooth", "scatter", "scatter_identity"])
 def test_points_and_lines(template):
     """DVC's templates of points and lines are known."""
     assert size(draw({"m/curve.csv": {"template": template, "x": "step", "y": "loss"}})["m/curve.csv"])
+
+
+SPREAD = Table(["true", "guess"], [["10", "12"], ["20", "15"], ["40", "35"]])
+IDENTITY = {"g.csv": {"template": "scatter_identity", "x": "true", "y": "guess"}}
+
+
+def test_where_both_are_equal(drawn):
+    """Predicted against true has a line on which both are equal, and axes that are the same."""
+    assert size(draw(IDENTITY, tables={"g.csv": SPREAD})["g.csv"])
+    (axes,) = drawn
+    ((xs, ys),) = lines(axes)
+    assert xs == ys and xs[0] <= 10 and xs[1] >= 40
+    assert axes.get_xlim() == axes.get_ylim() == tuple(xs)
+    (chart,) = plots.charts([IDENTITY], {"g.csv": SPREAD})
+    assert chart.points and chart.identity
+
+
+def test_dvc_has_the_template_of_that_line():
+    """`dvc plots show` draws it too: the template that DVC lacks is in .dvc/plots/."""
+    from dvc_render.vega_templates import get_template
+
+    found = get_template("scatter_identity", ROOT / ".dvc" / "plots").content
+    points, line = found["layer"]
+    assert (points["mark"]["type"], line["mark"]["type"]) == ("point", "rule")
 
 
 def test_texts_on_the_x_axis(drawn):

@@ -2,6 +2,7 @@
 
 import base64
 import re
+from xml.etree import ElementTree
 
 import pytest
 
@@ -57,6 +58,40 @@ def test_what_has_many_points_stays_small(draw):
         {"m/p.csv": f"x,y\n{points}"}, [{"m/p.csv": {"template": "scatter", "x": "x", "y": "y", "title": "p"}}]
     )
     assert shown["p"].startswith("data:image/png") and len(shown["p"]) < 1_000_000
+
+
+SCRIPT = "</title></svg><script>alert(1)</script><img src=x onerror=alert(1)>"
+
+
+@pytest.mark.parametrize("text", [SCRIPT, "n" * 10_000])
+def test_whatever_a_stranger_says_is_text(draw, tmp_path, text):
+    """As class, column, title and label it is text on the page and in a drawing, and cut to a length."""
+    roc = f"{text},fpr,tpr\n" + "".join(f"{text}{at},{x},{x}\n" for at in range(3) for x in (0, 1))
+    files = {"m/roc.csv": roc, "m/c.csv": f"actual,{text}\n{text},b\nb,{text}\n", "m/b.csv": f"f,{text}\n{text},1\n"}
+    bars = {"template": "bar_horizontal", "x": text, "y": "f"}
+    matrix = {"template": "confusion", "x": "actual", "y": text}
+    curves = {"x": "fpr", "y": "tpr", "title": text, "x_label": text}
+    shown = draw(files, [{"m/roc.csv": curves}, {"m/c.csv": matrix}, {"m/b.csv": bars}])
+    assert len(shown) == 3 and (tmp_path / "dvc_plots/index.html").stat().st_size < 500_000
+    for source in shown.values():
+        elements = [*ElementTree.fromstring(svg(source)).iter()]
+        assert not {"script", "img", "foreignObject"} & {element.tag.rpartition("}")[2] for element in elements}
+        links = [value for element in elements for name, value in element.items() if name.endswith("href")]
+        assert all(link.startswith(("#", "data:image/png;")) for link in links)
+
+
+def test_what_is_no_number_is_no_point(draw, capsys):
+    """A curve, points and bars with NaN and infinity are drawn without these."""
+    text = "f,x,y\na,0,1\nb,1,nan\nc,2,inf\nd,nan,3\ne,3,-inf\n"
+    looks = [
+        {"x": "x", "y": "y"},
+        {"template": "scatter", "x": "x", "y": "y"},
+        {"template": "scatter_identity", "x": "x", "y": "y"},
+    ]
+    looks.append({"template": "bar_horizontal", "x": "y", "y": "f"})
+    files = {f"m/{at}.csv": text for at in range(len(looks))}
+    shown = draw(files, [{path: look} for path, look in zip(files, looks, strict=True)])
+    assert list(shown) == list(files) and "not drawn" not in capsys.readouterr().out
 
 
 def test_an_image_stays_where_it_is(draw):

@@ -337,6 +337,14 @@ def test_another_scoring_of_the_same_model_is_shown(model):
     assert model.client.get_run(outcome.run_id).data.tags["params_changed_since"] == "{}"
 
 
+def test_a_parameter_written_as_python_has_it_has_not_changed(model):
+    """Earlier versions of the pipeline logged None and True for what is null and true now."""
+    outcome = model.publish(0.9)
+    complete(model, outcome, params={"depth": "None", "sure": "True"})
+    complete(model, outcome, params={"depth": "null", "sure": "true"})
+    assert "params_changed_since" not in model.client.get_run(outcome.run_id).data.tags
+
+
 def test_names_and_values_that_servers_refuse_are_made_to_fit(model):
     """Long values are cut with an ellipsis, refused characters replaced, and names that become equal stay apart."""
     outcome = model.publish(0.9)

@@ -87,5 +87,5 @@ def test_something_differs(published, project, capsys):
     (published / "model/m.bin").write_text("exchanged")
     assert reproduce.main(ARGUMENTS, project) == 1
     printed = capsys.readouterr().out
-    assert "the registered model  differs: SHA-256 " in printed
+    assert "the registered model differs: SHA-256 " in " ".join(printed.split())
     assert printed.endswith("version 1 of flowers: differs\n")
