@@ -37,7 +37,7 @@ class Model:
             raise Unusable(f"the file of version {self.version} cannot be read ({error.strerror})") from None
         except Unusable:
             raise
-        except Exception as error:  # whatever the program, or a library of its, makes of a file
+        except (Exception, SystemExit) as error:  # whatever the program, or a library of its, makes of a file
             raise Unusable(f"version {self.version} cannot be loaded ({sentence(error)})") from error
 
     def predict(self, features: pd.DataFrame) -> pd.DataFrame:
@@ -45,6 +45,8 @@ class Model:
         table that is none; what else the program raises passes."""
         try:
             found = self._program.predict(self._model, features)
+        except SystemExit as error:  # which would end the server, and all who wait with it
+            raise Unusable(f"predict ended the program ({sentence(error)}); expected a table") from None
         except Exception as error:
             if type(error).__name__ == BAD_INPUT:
                 raise rows.BadRows(sentence(error)) from None
