@@ -12,6 +12,7 @@ from scripts.serving.choice import version_of
 from scripts.serving.kept import About, Kept
 
 LOOKS = 5.0  # seconds between two looks at the registry
+SOON = 1.0  # the same while there is nothing to serve
 
 
 class Wish(NamedTuple):
@@ -32,6 +33,16 @@ class Agent:
         self._answered: float | None = None  # when the registry did the last time, in seconds since 1970
         self._last = dict.fromkeys(("registry", "shadow", "serves", "refused", "disk"), "")
 
+    def begin(self) -> bool:
+        """Write down what served last by the same wish, for a server that starts before the registry was asked.
+
+        Return False if there is no such version.
+        """
+        self.current = self._kept.remembered(self._wish.which)
+        if self.current:
+            self._want({"ok": False, "why": "it was not asked yet"})
+        return self.current is not None
+
     def look(self) -> None:
         """Look once: at the records, for the files, and write down what is to serve. What fails changes nothing."""
         registry: dict[str, Any] = {"ok": True, "why": ""}
@@ -44,9 +55,12 @@ class Agent:
         except (UserError, OSError, records.Unclear) as error:
             registry = {"ok": False, "why": str(error)}
             if self.current is None:
-                self.current = self._kept.remembered()
+                self.current = self._kept.remembered(self._wish.which)
             what = f"version {self.current['version']} stays" if self.current else "nothing serves until then"
             self._note("registry", f"{error} ({what})")
+        self._want(registry)
+
+    def _want(self, registry: dict[str, Any]) -> None:
         try:
             self._kept.want(self.current, self.shadow, registry | {"answered": self._answered})
             self._note("disk", "")
@@ -79,7 +93,7 @@ class Agent:
             and (told.get("version"), told.get("sha256")) == (now["version"], now["sha256"])
         ):
             with suppress(OSError):  # again the next time
-                self._kept.remember(now)
+                self._kept.remember(now, self._wish.which)
                 self._remembered = now
                 self._kept.forget_others({about["sha256"] for about in (now, self.shadow) if about})
 

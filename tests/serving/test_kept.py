@@ -192,7 +192,20 @@ def test_only_what_served_is_remembered(registry, kept, agent):
     agent.heard(told(about) | {"refused": {"current": "version 2 failed"}})
     assert json.loads((kept.folder / GOOD).read_text())["version"] == 1
     (kept.folder / about["file"]).write_bytes(b"damaged")
-    assert kept.remembered() is None
+    assert kept.remembered("") is None
+
+
+def test_a_server_begins_with_what_served_last(registry, kept, agent):
+    """Before the registry is asked, what served last by the same wish is what is to serve; else nothing is."""
+    first = agent()
+    assert not first.begin() and not (kept.folder / WANTED).exists()
+    about = kept.fetch(registry.add(1, b"one"))
+    first.look()
+    first.heard(told(about))
+    registry.away = True
+    (kept.folder / WANTED).unlink()
+    assert not agent("2").begin() and not (kept.folder / WANTED).exists()
+    assert agent().begin() and wanted(kept)["current"] == about
 
 
 def test_a_version_that_cannot_be_fetched_changes_nothing(registry, kept, agent, said):

@@ -30,10 +30,16 @@ class Waiting(NamedTuple):
     answer: asyncio.Future[pd.DataFrame]
 
 
-class Line:
-    """The requests that wait, and the thread that predicts. `after` is called there with each round's answer."""
+type After = Callable[[Model, pd.DataFrame, pd.DataFrame], Any]
 
-    def __init__(self, after: Callable[[Model, pd.DataFrame, pd.DataFrame], Any] | None = None) -> None:
+
+class Line:
+    """The requests that wait, and the thread that predicts.
+
+    `after` is asked in each round for what is then called there with each answer (model, rows, what it said of them).
+    """
+
+    def __init__(self, after: Callable[[], After | None] = lambda: None) -> None:
         self._waiting: deque[Waiting] = deque()
         self._rows = 0
         self._thread = ThreadPoolExecutor(1, "predict")
@@ -64,8 +70,8 @@ class Line:
                     found = await loop.run_in_executor(self._thread, _round, some)
                     for waiting, result in zip(some, found, strict=True):
                         _give(waiting.answer, result)
-                    if self._after:
-                        await loop.run_in_executor(self._thread, self._afterwards, some, found)
+                    if after := self._after():
+                        await loop.run_in_executor(self._thread, _afterwards, after, some, found)
         finally:
             self._busy = False
 
@@ -84,14 +90,15 @@ class Line:
                 rows += len(first.features)
         return some
 
-    def _afterwards(self, some: list[Waiting], found: list[pd.DataFrame | Exception]) -> None:
-        """Show each answer to `after`. What fails there is noted: the answers are given, and others wait."""
-        for waiting, result in zip(some, found, strict=True):
-            if isinstance(result, pd.DataFrame):
-                try:
-                    self._after(waiting.model, waiting.features, result)
-                except Exception:
-                    log.exception("what follows an answer failed")
+
+def _afterwards(after: After, some: list[Waiting], found: list[pd.DataFrame | Exception]) -> None:
+    """Show each answer to `after`. What fails there is noted: the answers are given, and others wait."""
+    for waiting, result in zip(some, found, strict=True):
+        if isinstance(result, pd.DataFrame):
+            try:
+                after(waiting.model, waiting.features, result)
+            except Exception:
+                log.exception("what follows an answer failed")
 
 
 def _give(answer: asyncio.Future[pd.DataFrame], result: pd.DataFrame | Exception) -> None:

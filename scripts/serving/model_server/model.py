@@ -54,7 +54,7 @@ class Model:
         if not isinstance(found, pd.DataFrame) or len(found) != len(features) or not len(found.columns):
             made = f"{len(found)} rows" if isinstance(found, pd.DataFrame) else f"a {type(found).__name__}"
             raise Unusable(f"predict made {made} of {len(features)} rows; expected a table with a row for each")
-        return found.reset_index(drop=True)
+        return found if _counts_from_0(found.index) else found.reset_index(drop=True)
 
     def try_on(self, sample: pd.DataFrame | None) -> None:
         """Predict for a sample, and for a row of it alone. Raise Unusable if that fails."""
@@ -77,6 +77,10 @@ class Model:
             if {column.name for column in self.columns} <= {*sample}:
                 return sample[[column.name for column in self.columns]]
         return pd.DataFrame([signature.example(self.columns)]) if self.columns else None
+
+
+def _counts_from_0(index: pd.Index) -> bool:
+    return isinstance(index, pd.RangeIndex) and index.start == 0 and index.step == 1
 
 
 def sentence(error: BaseException) -> str:

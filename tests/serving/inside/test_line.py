@@ -29,7 +29,7 @@ def test_what_follows_an_answer_keeps_nobody_waiting():
         raise RuntimeError("the disk is full")
 
     async def two_rounds():
-        line = Line(fail)  # what two models answer is two rounds
+        line = Line(lambda: fail)  # what two models answer is two rounds
         return await asyncio.gather(answers(line, Doubles(), [1]), answers(line, Doubles(), [2, 3]))
 
     assert asyncio.run(two_rounds()) == [[2], [4, 6]]
