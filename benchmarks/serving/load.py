@@ -1,6 +1,6 @@
 """Asks a server for predictions, in its own container: `load.py CLIENTS SECONDS`, the body on standard input.
 
-Prints JSON: how many were answered, how many of them not with 200, the median of their times and the 99th hundredth, in ms.
+Prints JSON: how many were answered, how many of them not with 200, and the median and the 99th hundredth of their ms.
 With SECONDS 0 it asks until the first answer with 200, and prints nothing.
 """
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -66,8 +67,20 @@ def sources() -> list[str]:
 
 def image_of(choice: Choice) -> Image:
     """Return the server's image on the scorer's, built if it is not here."""
+    return _on_the_scorers(choice, "serving", HERE, sources())
+
+
+def image_for(suffix: str, choice: Choice) -> Image:
+    """Return the image in which such a table is read: the scorer's, with a library for Parquet if it has none."""
+    lock = choice.wanted[choice.scorer.block].sources.get("requirements.txt")
+    if suffix != ".parquet" or (lock and re.search(rb"(?m)^pyarrow==", lock.data)):
+        return ensure_scorer(choice)
+    return _on_the_scorers(choice, "parquet", HERE / "parquet", [images.DOCKERFILE, "requirements.txt"])
+
+
+def _on_the_scorers(choice: Choice, kind: str, folder: Path, names: list[str]) -> Image:
     scorer = ensure_scorer(choice)
-    image = images.on_top(scorer, "serving", HERE, sources())
+    image = images.on_top(scorer, kind, folder, names)
     here = build.on_this_machine()
     build.claim_present({image.name: image}, here)
     if image.tag not in here:
