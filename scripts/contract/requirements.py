@@ -20,8 +20,8 @@ def locks(root: Path) -> Iterator[tuple[Path, list[Path]]]:
     with_tests = base.parent / "tests" / NAME
     found = [
         path.relative_to(root)
-        for room in ("stages", "tests", "scripts")
-        for path in sorted(root.glob(f"{room}/*/{NAME}"))
+        for places in ("stages/*", "tests/*", "scripts/*", "scripts/*/*")
+        for path in sorted(root.glob(f"{places}/{NAME}"))
     ]
     yield runner, []
     yield base, []

@@ -38,6 +38,13 @@ def address() -> str:
     return given
 
 
+def required() -> str:
+    """Return the registry's address. Raise UserError if there is none, or if it is no address."""
+    if registry := address():
+        return registry
+    raise UserError(f"{SETTING} is empty; expected the address of a registry of images: set it in .env")
+
+
 def pull(wanted: Iterable[Image]) -> Iterator[Image]:
     """Yield those of `wanted` that the registry has, as soon as each is here under its own tag.
 
@@ -61,9 +68,7 @@ def pull(wanted: Iterable[Image]) -> Iterator[Image]:
 
 def push(wanted: Iterable[Image]) -> None:
     """Send images that are here to the registry. Raise UserError if there is none, Unavailable if it takes one not."""
-    registry = address()
-    if not registry:
-        raise UserError(f"{SETTING} is empty; expected the address of a registry of images: set it in .env")
+    registry = required()
     for image in wanted:
         if found := fault(image.tag, image):
             raise UserError(f"{image.tag} would not be taken by other machines: {found}: correct its Dockerfile")

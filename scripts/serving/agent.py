@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from scripts.project import UserError
@@ -12,6 +13,7 @@ from scripts.serving.choice import version_of
 from scripts.serving.kept import About, Kept
 
 LOOKS = 5.0  # seconds between two looks at the registry
+SOON = 1.0  # the same while there is nothing to serve
 
 
 class Wish(NamedTuple):
@@ -30,7 +32,17 @@ class Agent:
         self.shadow: About | None = None
         self._remembered: About | None = None
         self._answered: float | None = None  # when the registry did the last time, in seconds since 1970
-        self._last = dict.fromkeys(("registry", "shadow", "serves", "refused", "disk"), "")
+        self._last = dict.fromkeys(("registry", "shadow", "serves", "refused", "files", "disk"), "")
+
+    def begin(self) -> bool:
+        """Write down what served last by the same wish, for a server that starts before the registry was asked.
+
+        Return False if there is no such version.
+        """
+        self.current = self._kept.remembered(self._wish.which)
+        if self.current:
+            self._want({"ok": False, "why": "it was not asked yet"})
+        return self.current is not None
 
     def look(self) -> None:
         """Look once: at the records, for the files, and write down what is to serve. What fails changes nothing."""
@@ -41,17 +53,27 @@ class Agent:
             self._answered = time.time()
             self._note("registry", "")
             self.shadow = self._shadow(state)
-        except (UserError, OSError, records.Unclear) as error:
+            self._note("files", "")
+        except (UserError, records.Unclear) as error:
             registry = {"ok": False, "why": str(error)}
-            if self.current is None:
-                self.current = self._kept.remembered()
-            what = f"version {self.current['version']} stays" if self.current else "nothing serves until then"
-            self._note("registry", f"{error} ({what})")
+            self._note("registry", f"{error} ({self._instead()})")
+        except OSError as error:
+            registry = {"ok": True, "why": _unwritten(error)}
+            self._note("files", f"{_unwritten(error)} ({self._instead()})")
+        self._want(registry)
+
+    def _instead(self) -> str:
+        """Return what serves in place of what cannot be fetched."""
+        if self.current is None:
+            self.current = self._kept.remembered(self._wish.which)
+        return f"version {self.current['version']} stays" if self.current else "nothing serves until then"
+
+    def _want(self, registry: dict[str, Any]) -> None:
         try:
             self._kept.want(self.current, self.shadow, registry | {"answered": self._answered})
             self._note("disk", "")
         except OSError as error:
-            self._note("disk", f"{error.filename or 'a file'} cannot be written ({error.strerror}): what serves stays")
+            self._note("disk", f"{_unwritten(error)}: what serves stays")
 
     def _shadow(self, state: State | None) -> About | None:
         """Return the version in the shadow; the one of before if it cannot be fetched, none if there is none."""
@@ -79,7 +101,7 @@ class Agent:
             and (told.get("version"), told.get("sha256")) == (now["version"], now["sha256"])
         ):
             with suppress(OSError):  # again the next time
-                self._kept.remember(now)
+                self._kept.remember(now, self._wish.which)
                 self._remembered = now
                 self._kept.forget_others({about["sha256"] for about in (now, self.shadow) if about})
 
@@ -93,3 +115,8 @@ class Agent:
         elif before:
             self._say(f"{time.strftime('%H:%M:%S')} {'the registry answers' if what == 'registry' else 'mended'} again")
         return True
+
+
+def _unwritten(error: OSError) -> str:
+    name = Path(error.filename).name if isinstance(error.filename, str) else "a file"
+    return f"{name} cannot be written ({error.strerror or error})"

@@ -4,9 +4,13 @@ import csv
 import io
 import json
 import os
+import re
 import secrets
+import socket
 import subprocess
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +31,7 @@ LABEL, SERVICE = "pipeline.serving", "com.docker.compose.service"
 PORT, PIDS = 8080, 128
 SAMPLE_TIME = 120  # seconds that predict.py may take to choose rows
 PASSED_ON = ("SERVE_BODY_BYTES", "SERVE_SECONDS", "SERVE_LOG", "LOG_INPUTS")
+LISTENS = 0.05  # seconds between two tries to reach the door
 UP = {"running", "paused", "restarting"}
 
 
@@ -62,8 +67,20 @@ def sources() -> list[str]:
 
 def image_of(choice: Choice) -> Image:
     """Return the server's image on the scorer's, built if it is not here."""
+    return _on_the_scorers(choice, "serving", HERE, sources())
+
+
+def image_for(suffix: str, choice: Choice) -> Image:
+    """Return the image in which such a table is read: the scorer's, with a library for Parquet if it has none."""
+    lock = choice.wanted[choice.scorer.block].sources.get("requirements.txt")
+    if suffix != ".parquet" or (lock and re.search(rb"(?m)^pyarrow==", lock.data)):
+        return ensure_scorer(choice)
+    return _on_the_scorers(choice, "parquet", HERE / "parquet", [images.DOCKERFILE, "requirements.txt"])
+
+
+def _on_the_scorers(choice: Choice, kind: str, folder: Path, names: list[str]) -> Image:
     scorer = ensure_scorer(choice)
-    image = images.on_top(scorer, "serving", HERE, sources())
+    image = images.on_top(scorer, kind, folder, names)
     here = build.on_this_machine()
     build.claim_present({image.name: image}, here)
     if image.tag not in here:
@@ -114,13 +131,31 @@ class Server:
         self.door, self._prefix, self._count = f"{name}-door", f"{name}-server", 0
         self.name = ""
 
-    def open_door(self) -> None:
-        """Open the port. Raise UserError if that cannot be."""
-        command = ["docker", "run", "--detach", "--rm", "--name", self.door, *sealed("serving-door", "128m")]
+    def open(self) -> None:
+        """Start both containers at once: what comes to the port waits until the server has imported all that it needs.
+
+        Raise UserError if that cannot be.
+        """
+        command = ["docker", "create", "--rm", "--name", self.door, *sealed("serving-door", "128m")]
         command += ["--label", f"{LABEL}={self._kept.model}", "--network", os.environ["MLFLOW_NETWORK"]]
         command += ["--publish", f"127.0.0.1:{os.environ['SERVE_PORT']}:{PORT}", "--mount", "type=volume,dst=/door"]
         command += ["--entrypoint", "python3", self._image.tag, "-P", "-m", f"{PACKAGE}.door"]
-        self._run(command, f"a free port in {os.environ['SERVE_PORT']} on 127.0.0.1: set SERVE_PORT in .env")
+        expected = f"a free port in {os.environ['SERVE_PORT']} on 127.0.0.1: set SERVE_PORT in .env"
+        self._run(command, expected)
+        with ThreadPoolExecutor(1) as beside:
+            opened = beside.submit(self._run, ["docker", "start", self.door], expected)
+            self.start()
+            opened.result()
+        while not self._listens() and self.is_open():
+            time.sleep(LISTENS)
+
+    def _listens(self) -> bool:
+        """Return whether the door takes connections: Docker's own port does before, and then breaks them off."""
+        try:
+            socket.create_connection((self.door, PORT), timeout=1).close()
+        except OSError:
+            return False
+        return True
 
     def start(self) -> None:
         """Start a server behind the door, which takes what has waited there. Raise UserError if that cannot be."""
@@ -130,7 +165,7 @@ class Server:
         self.name = f"{self._prefix}-{self._count}"
         command = ["docker", "run", "--detach", "--name", self.name, *sealed("serving", os.environ["SERVE_MEMORY"])]
         command += ["--label", f"{LABEL}={self._kept.model}", "--log-driver", "local", "--log-opt", "max-size=10m"]
-        command += ["--network", "none", "--volumes-from", self.door]
+        command += ["--network", "none", "--volumes-from", self.door, "--env", "SERVE_DOOR=1"]
         command += mount(self._kept.folder, "/state", "readonly")
         if float(os.environ.get("SERVE_LOG") or 0) > 0:
             (self._kept.folder / LOG).mkdir(parents=True, exist_ok=True)

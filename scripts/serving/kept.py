@@ -120,15 +120,15 @@ class Kept:
         told = {"current": current, "shadow": shadow, "registry": registry}
         atomic_write(self.folder / WANTED, json.dumps(told))
 
-    def remember(self, about: About) -> None:
-        """Note that a version serves: the one to begin with if the registry is away."""
-        atomic_write(self.folder / GOOD, json.dumps(about))
+    def remember(self, about: About, which: str) -> None:
+        """Note that a version serves where `which` is wished for: the one to begin with the next time."""
+        atomic_write(self.folder / GOOD, json.dumps(about | {"which": which}))
 
-    def remembered(self) -> About | None:
-        """Return the last version that served, if its file is still here and whole."""
+    def remembered(self, which: str) -> About | None:
+        """Return the last version that served where `which` was wished for, if its file is still here and whole."""
         try:
             about = json.loads((self.folder / GOOD).read_text())
-            whole = sha256(self.folder / about["file"]) == about["sha256"]
+            whole = about.pop("which") == which and sha256(self.folder / about["file"]) == about["sha256"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return about if whole else None

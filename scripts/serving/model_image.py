@@ -1,13 +1,16 @@
 """An image of server and model that needs nothing else: no registry, no credentials, no clone."""
 
 import json
-import os
 import re
+from collections.abc import Mapping
 
 from scripts.digests import sha256
 from scripts.pipeline import build, images
+from scripts.pipeline.console import tell
 from scripts.pipeline.images import Image, Source
-from scripts.project import UserError
+from scripts.project import Project, UserError
+from scripts.registry import reader
+from scripts.serving import choice, containers
 from scripts.serving.kept import SAMPLE, WANTED, About, Kept
 
 LARGEST = 2 << 30
@@ -25,8 +28,7 @@ LABEL model=%s model.version=%d model.sha256=%s
 def name_of(model: str, version: int, digest: str) -> str:
     """Return the image's name, as Docker takes it: `iris-classifier:2-1a2b3c4d5e6f`."""
     clean = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-") or "model"
-    place = os.environ.get("IMAGE_REGISTRY", "").rstrip("/")
-    return f"{place}/{clean}:{version}-{digest[:12]}" if place else f"{clean}:{version}-{digest[:12]}"
+    return f"{clean}:{version}-{digest[:12]}"
 
 
 def image_of(about: About, kept: Kept, server: Image) -> Image:
@@ -50,8 +52,22 @@ def image_of(about: About, kept: Kept, server: Image) -> Image:
     return Image(f"model.{server.name}", name_of(about["model"], about["version"], about["sha256"]), sources)
 
 
-def make(about: About, kept: Kept, server: Image) -> str:
-    """Build the image, and return its name."""
+def make(given: Mapping[str, str], project: Project) -> Image:
+    """Build the image of the version that a command names, and say what was built."""
+    chosen = choice.choose(given, project)
+    reader.start_server()
+    state = reader.look_up(chosen.model.name)
+    version = choice.version_of(state, chosen.model.name, given.get("version") or given.get("alias") or "")
+    kept = Kept(project, chosen.model.name)
+    about = kept.fetch(version)
+    server = containers.image_of(chosen)
+    containers.keep_sample(chosen, chosen.wanted[chosen.scorer.block], kept, project)
     image = image_of(about, kept, server)
     build.build(image, server)
-    return image.tag
+    tell(f"{image.tag}: {about['model']} version {about['version']}")
+    return image
+
+
+def how_to_run(name: str) -> str:
+    """Return the line with which the image of this name runs on a machine."""
+    return f"run it      docker run --rm --read-only --tmpfs /tmp --publish 127.0.0.1:8080:8080 {name}"

@@ -10,3 +10,6 @@ serve: ## A server on 127.0.0.1 that follows production, until Ctrl-C; SHADOW=st
 
 model-image: ## An image of server and model that needs nothing else
 	@$(RUNNER) model_image "model=$$MODEL" "version=$$VERSION" "alias=$$ALIAS"
+
+push-image: ## The same, and send it to IMAGE_REGISTRY
+	@$(RUNNER) push_image "model=$$MODEL" "version=$$VERSION" "alias=$$ALIAS"

@@ -5,7 +5,7 @@ from scripts.pipeline import build, image_registry, images
 
 def main(arguments: list[str]) -> None:
     wanted = images.load()
-    image_registry.address()  # before anything is built
+    image_registry.required()  # before anything is built
     build.ensure(wanted)
     build.renew(wanted)
     image_registry.push(wanted.values())

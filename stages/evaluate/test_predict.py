@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
 
 import predict
 import skops_model
@@ -30,6 +31,21 @@ def test_it_predicts_what_is_measured(model, iris):
     found = predict.predict(model, iris.iloc[:, :-1])["prediction"]
     assert (found != iris["species"]).any()
     assert found.tolist() == model.predict(iris.iloc[:, :-1]).tolist()
+
+
+def test_probabilities_are_scikit_learns_to_the_byte(iris):
+    """A forest's are what its own `predict_proba` gives, for one row and for many; any other model is asked itself."""
+    features, species = iris.iloc[:, :-1], iris.iloc[:, -1]
+    for model in (RandomForestClassifier(n_estimators=30, random_state=1), LogisticRegression(max_iter=1000)):
+        model.fit(features[::2], species[::2])
+        for rows in (features, features.iloc[[70]]):
+            assert predict.probabilities(model, rows).tobytes() == model.predict_proba(rows).tobytes()
+
+
+def test_a_number_that_is_none_is_refused(model, iris):
+    """What scikit-learn refuses to predict for is refused."""
+    with pytest.raises(ValueError, match="infinity"):
+        predict.predict(model, iris.iloc[:2, :-1] * 1e300)
 
 
 def test_each_row_by_itself(model, iris):

@@ -7,7 +7,7 @@ import pytest
 from scripts.pipeline import template
 from scripts.project import ROOT
 
-EXAMPLE = "38d7d78d32d2"
+EXAMPLE = "9c45bc22f6e5"
 """The digest of the example (see `example`)."""
 
 

@@ -2,13 +2,16 @@
 
 import hashlib
 import json
+import os
+import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from scripts.project import Project, UserError
+from scripts.project import ROOT, Project, UserError
 from scripts.registry import reader, recorded, records
 from scripts.registry.records import State, Version
 from scripts.serving.agent import Agent, Wish
@@ -192,7 +195,20 @@ def test_only_what_served_is_remembered(registry, kept, agent):
     agent.heard(told(about) | {"refused": {"current": "version 2 failed"}})
     assert json.loads((kept.folder / GOOD).read_text())["version"] == 1
     (kept.folder / about["file"]).write_bytes(b"damaged")
-    assert kept.remembered() is None
+    assert kept.remembered("") is None
+
+
+def test_a_server_begins_with_what_served_last(registry, kept, agent):
+    """Before the registry is asked, what served last by the same wish is what is to serve; else nothing is."""
+    first = agent()
+    assert not first.begin() and not (kept.folder / WANTED).exists()
+    about = kept.fetch(registry.add(1, b"one"))
+    first.look()
+    first.heard(told(about))
+    registry.away = True
+    (kept.folder / WANTED).unlink()
+    assert not agent("2").begin() and not (kept.folder / WANTED).exists()
+    assert agent().begin() and wanted(kept)["current"] == about
 
 
 def test_a_version_that_cannot_be_fetched_changes_nothing(registry, kept, agent, said):
@@ -221,3 +237,41 @@ def test_a_full_disk_changes_nothing(registry, kept, agent, said, monkeypatch):
     agent.look()
     assert wanted(kept)["current"]["version"] == 1
     assert "wanted.json cannot be written (No space left on device)" in said[-1]
+
+
+FULL = """
+import json, pathlib, sys
+from scripts.project import Project
+from scripts.registry import reader, recorded
+from scripts.serving.agent import Agent, Wish
+from scripts.serving.kept import Kept
+from tests.serving.test_kept import Registry, told, wanted
+
+registry, said, ballast = Registry(), [], pathlib.Path("/full/ballast")
+recorded.fetch, reader.look_up = registry.fetch, lambda model: registry.state()
+kept = Kept(Project(pathlib.Path("/full")), "m")
+agent = Agent(kept, Wish("", ""), said.append)
+registry.add(1, b"one")
+agent.look()
+agent.heard(told(wanted(kept)["current"]))
+registry.add(2, bytes(100_000))
+ballast.write_bytes(bytes(150_000))
+agent.look()
+served = [wanted(kept)["current"]["version"]]
+ballast.unlink()
+agent.look()
+print(json.dumps([*served, wanted(kept)["current"]["version"], said]))
+"""
+
+
+@pytest.mark.docker
+def test_a_disk_that_is_full_keeps_the_old_version():
+    """A version for which a real disk has no room is not served: the old one stays, a sentence says so, and as soon as
+    there is room, the new one is what is to serve."""
+    mount = ["--mount", f"type=bind,src={ROOT},dst={ROOT},readonly", "--workdir", str(ROOT)]
+    command = ["docker", "run", "--rm", "--network", "none", "--tmpfs", "/full:size=200k", *mount]
+    command += ["--env", "PYTHONDONTWRITEBYTECODE=1", os.environ["RUNNER_IMAGE"], "python", "-c", FULL]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    before, after, said = json.loads(done.stdout)
+    assert (before, after) == (1, 2)
+    assert re.search(r"cannot be written \(No space left on device\) \(version 1 stays\)$", said[1]), said

@@ -62,8 +62,6 @@ def test_where_nothing_is_written(project, name, sentence):
     assert predicting.target_of("", source, project) == project.root / "data" / "new.predictions.csv"
 
 
-def test_an_images_name(monkeypatch):
-    """A model's name is made one that Docker takes; IMAGE_REGISTRY stands before it."""
+def test_an_images_name():
+    """A model's name is made one that Docker takes."""
     assert model_image.name_of("Iris Classifier/2", 3, "ab" * 32) == "iris-classifier-2:3-abababababab"
-    monkeypatch.setenv("IMAGE_REGISTRY", "registry.example.com/team/")
-    assert model_image.name_of("iris", 3, "ab" * 32) == "registry.example.com/team/iris:3-abababababab"

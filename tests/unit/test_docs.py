@@ -170,6 +170,12 @@ def test_every_variable_of_the_example_is_read():
     assert names and {name for name in names if name not in common and not re.search(rf"\b{name}\b", text)} == set()
 
 
+def test_no_room_hides_a_setting_of_all():
+    """What an optional room calls its own, other commands do not see: nothing of .env.example is a room's."""
+    common = settings.read_dotenv(ROOT / ".env.example").keys()
+    assert {room: names.keys() & common for room, names in settings.of_rooms().items() if names.keys() & common} == {}
+
+
 def test_every_variable_of_the_readme_is_known(readme):
     """What the README tells to set is in .env.example, or one of the shell's."""
     known = SHELLS_OWN | settings.read_dotenv(ROOT / ".env.example").keys()

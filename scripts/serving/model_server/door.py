@@ -6,6 +6,7 @@ what it gets is that and nothing else. As long as this runs the port is open: wh
 
 import os
 import socket
+import time
 
 PORT = 8080  # in the container
 SOCKET = "/door/socket"
@@ -13,9 +14,10 @@ WAITING = 1024  # connections that may wait until they are taken
 
 
 def get() -> socket.socket:
-    """Return the open port; what the server calls."""
+    """Return the open port; what the server calls. Wait for it: both are started at once."""
     with socket.socket(socket.AF_UNIX) as asking:
-        asking.connect(SOCKET)
+        while asking.connect_ex(SOCKET):
+            time.sleep(0.02)
         _, descriptors, _, _ = socket.recv_fds(asking, 1, 1)
     return socket.socket(fileno=descriptors[0])
 

@@ -12,6 +12,7 @@ from .model import Model, Unusable, read_sample
 
 LOOKS = 0.5  # seconds between two looks
 AGAIN = 30.0  # seconds until a version that could not be loaded is tried again
+SOON = 3.0  # the same while nothing serves
 WANTED, SAMPLE = "wanted.json", "sample.json"
 log = logging.getLogger("serving")
 
@@ -58,7 +59,7 @@ class Serving:
             return
         what = f"{about['version']} {about['sha256']}"
         tried, when = self._tried.get(role, ("", 0.0))
-        if tried == what and time.monotonic() - when < AGAIN:
+        if tried == what and time.monotonic() - when < (AGAIN if now else SOON):
             return
         self._tried[role] = what, time.monotonic()
         try:

@@ -1,6 +1,7 @@
 """Requests stand in line: each round predicts, in one call, for all that have come while the last one went on."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ MOST_ROWS = 10_000
 """Of a round; a request that has more is a round of its own."""
 LONGEST = 200_000
 """Rows that may stand in line."""
+log = logging.getLogger("serving")
 
 
 class Full(Exception):
@@ -28,10 +30,16 @@ class Waiting(NamedTuple):
     answer: asyncio.Future[pd.DataFrame]
 
 
-class Line:
-    """The requests that wait, and the thread that predicts. `after` is called there with each round's answer."""
+type After = Callable[[Model, pd.DataFrame, pd.DataFrame], Any]
 
-    def __init__(self, after: Callable[[Model, pd.DataFrame, pd.DataFrame], Any] | None = None) -> None:
+
+class Line:
+    """The requests that wait, and the thread that predicts.
+
+    `after` is asked in each round for what is then called there with each answer (model, rows, what it said of them).
+    """
+
+    def __init__(self, after: Callable[[], After | None] = lambda: None) -> None:
         self._waiting: deque[Waiting] = deque()
         self._rows = 0
         self._thread = ThreadPoolExecutor(1, "predict")
@@ -54,6 +62,7 @@ class Line:
         return await answer
 
     async def _work(self) -> None:
+        """Answer until nobody waits. Whatever fails, the next round begins."""
         loop = asyncio.get_running_loop()
         try:
             while self._waiting:
@@ -61,8 +70,8 @@ class Line:
                     found = await loop.run_in_executor(self._thread, _round, some)
                     for waiting, result in zip(some, found, strict=True):
                         _give(waiting.answer, result)
-                    if self._after:
-                        await loop.run_in_executor(self._thread, self._afterwards, some, found)
+                    if after := self._after():
+                        await loop.run_in_executor(self._thread, _afterwards, after, some, found)
         finally:
             self._busy = False
 
@@ -81,10 +90,15 @@ class Line:
                 rows += len(first.features)
         return some
 
-    def _afterwards(self, some: list[Waiting], found: list[pd.DataFrame | Exception]) -> None:
-        for waiting, result in zip(some, found, strict=True):
-            if isinstance(result, pd.DataFrame):
-                self._after(waiting.model, waiting.features, result)
+
+def _afterwards(after: After, some: list[Waiting], found: list[pd.DataFrame | Exception]) -> None:
+    """Show each answer to `after`. What fails there is noted: the answers are given, and others wait."""
+    for waiting, result in zip(some, found, strict=True):
+        if isinstance(result, pd.DataFrame):
+            try:
+                after(waiting.model, waiting.features, result)
+            except Exception:
+                log.exception("what follows an answer failed")
 
 
 def _give(answer: asyncio.Future[pd.DataFrame], result: pd.DataFrame | Exception) -> None:
@@ -110,7 +124,12 @@ def _round(some: list[Waiting]) -> list[pd.DataFrame | Exception]:
             answers.append(found.iloc[begin:end].reset_index(drop=True))
             begin = end
         return answers
+    return [_attempt(model, some[0].features)]
+
+
+def _attempt(model: Model, features: pd.DataFrame) -> pd.DataFrame | Exception:
+    """Return what the model says, or what went wrong: the one who waits for it hears of it."""
     try:
-        return [model.predict(some[0].features)]
-    except Exception as error:  # noqa: BLE001 - the one who waits for it hears of it
-        return [error]
+        return model.predict(features)
+    except Exception as error:  # noqa: BLE001
+        return error

@@ -37,7 +37,7 @@ class Model:
             raise Unusable(f"the file of version {self.version} cannot be read ({error.strerror})") from None
         except Unusable:
             raise
-        except Exception as error:  # whatever the program, or a library of its, makes of a file
+        except (Exception, SystemExit) as error:  # whatever the program, or a library of its, makes of a file
             raise Unusable(f"version {self.version} cannot be loaded ({sentence(error)})") from error
 
     def predict(self, features: pd.DataFrame) -> pd.DataFrame:
@@ -45,6 +45,8 @@ class Model:
         table that is none; what else the program raises passes."""
         try:
             found = self._program.predict(self._model, features)
+        except SystemExit as error:  # which would end the server, and all who wait with it
+            raise Unusable(f"predict ended the program ({sentence(error)}); expected a table") from None
         except Exception as error:
             if type(error).__name__ == BAD_INPUT:
                 raise rows.BadRows(sentence(error)) from None
@@ -52,7 +54,7 @@ class Model:
         if not isinstance(found, pd.DataFrame) or len(found) != len(features) or not len(found.columns):
             made = f"{len(found)} rows" if isinstance(found, pd.DataFrame) else f"a {type(found).__name__}"
             raise Unusable(f"predict made {made} of {len(features)} rows; expected a table with a row for each")
-        return found.reset_index(drop=True)
+        return found if _counts_from_0(found.index) else found.reset_index(drop=True)
 
     def try_on(self, sample: pd.DataFrame | None) -> None:
         """Predict for a sample, and for a row of it alone. Raise Unusable if that fails."""
@@ -75,6 +77,10 @@ class Model:
             if {column.name for column in self.columns} <= {*sample}:
                 return sample[[column.name for column in self.columns]]
         return pd.DataFrame([signature.example(self.columns)]) if self.columns else None
+
+
+def _counts_from_0(index: pd.Index) -> bool:
+    return isinstance(index, pd.RangeIndex) and index.start == 0 and index.step == 1
 
 
 def sentence(error: BaseException) -> str:

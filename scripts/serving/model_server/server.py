@@ -1,31 +1,31 @@
-"""The server: MLflow's routes for the version that is in production. `python -m model_server.server`
+"""The server: MLflow's routes for the version that is in production. `python -m model_server`
 
 It reads what serves from a folder (see following.py). Its port is the door's (see door.py) or, in an image of its own,
 one of its container. There is no MLflow in it, and it has no credentials.
 """
 
 import asyncio
+import gc
 import importlib
+import importlib.util
 import json
 import logging
 import math
-import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import fastapi_offline
 import pandas as pd
 import uvicorn
-from fastapi import FastAPI, Request, Response
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from . import door, rows
@@ -38,7 +38,7 @@ from .openapi import describe
 
 JSON, CSV = "application/json", "text/csv"
 SMALL = 1 << 16  # bytes of a body that is read between two others; a larger one is read in a thread
-ASSETS = Path(fastapi_offline.__file__).parent / "static"
+ASSETS = Path(importlib.util.find_spec("fastapi_offline").origin).parent / "static"  # found, not imported
 log = logging.getLogger("serving")
 
 
@@ -64,7 +64,7 @@ class Server:
     def __init__(self, serving: Serving, limits: Limits, journal: Journal) -> None:
         self.serving, self.limits, self.journal = serving, limits, journal
         self.metrics = Metrics(serving)
-        self.line = Line(self._shadow)
+        self.line = Line(lambda: self._shadow if serving.shadow else None)
 
     def model(self) -> Model:
         """Return the model that serves at this moment. Raise Refused if there is none."""
@@ -157,12 +157,12 @@ class Server:
 
     # --- what else can be asked
 
-    async def ping(self) -> Response:
+    async def ping(self, _: Request) -> Response:
         return Response(json.dumps({"status": "serving", "version": self.model().version}) + "\n", media_type=JSON)
 
-    async def version(self) -> dict[str, Any]:
+    async def version(self, _: Request) -> Response:
         serving, now = self.serving, self.serving.current
-        return {
+        told = {
             "model": now.name if now else None,
             "version": now.version if now else None,
             "sha256": now.sha256 if now else None,
@@ -171,24 +171,31 @@ class Server:
             "refused": serving.refused,
             "registry": serving.registry,
         }
+        return JSONResponse(told)
 
-    async def prometheus(self) -> Response:
+    async def prometheus(self, _: Request) -> Response:
         return Response(self.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    async def docs(self) -> HTMLResponse:
-        name = self.serving.current.name if self.serving.current else "no model yet"
-        return get_swagger_ui_html(
-            openapi_url="openapi.json",
-            title=name,
-            swagger_js_url="static/swagger-ui-bundle.js",
-            swagger_css_url="static/swagger-ui.css",
-            swagger_favicon_url="static/favicon.png",
-        )
+    async def docs(self, _: Request) -> Response:
+        return await asyncio.to_thread(_page, self.serving.current.name if self.serving.current else "no model yet")
 
-    def openapi(self) -> dict[str, Any]:
+    async def openapi(self, _: Request) -> Response:
         now = self.serving.current
         example = now.features(read_sample(self.serving.folder / SAMPLE)) if now else None
-        return describe(now, example, self.limits.body)
+        return JSONResponse(describe(now, example, self.limits.body))
+
+
+def _page(title: str) -> Response:
+    """Return FastAPI's page of an OpenAPI document. Its import takes as long as a quarter of the server's start."""
+    from fastapi.openapi.docs import get_swagger_ui_html
+
+    return get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title=title,
+        swagger_js_url="static/swagger-ui-bundle.js",
+        swagger_css_url="static/swagger-ui.css",
+        swagger_favicon_url="static/favicon.png",
+    )
 
 
 def _differ(one: Any, other: Any) -> bool:
@@ -220,40 +227,37 @@ def _answer(refused: Refused) -> JSONResponse:
     return JSONResponse({"error_code": refused.word, "message": str(refused)}, refused.status)
 
 
-def create(server: Server) -> FastAPI:
+async def _refused(_: Request, error: Exception) -> Response:
+    return _answer(error)
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    known = "POST /invocations, GET /ping /health /version /metrics /docs"
+    what = "such address" if error.status_code == 404 else f"{request.method} here"
+    answer = _answer(Refused(error.status_code, "NOT_FOUND", f"there is no {what}; expected {known}"))
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+def create(server: Server) -> Starlette:
     """Return the application with all routes."""
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
         following = asyncio.create_task(server.serving.follow())
         yield
         following.cancel()
 
-    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
-    app.openapi = server.openapi
-    plain: dict[str, Callable[..., Any]] = {
+    looks: dict[str, Callable[[Request], Awaitable[Response]]] = {
         "/ping": server.ping, "/health": server.ping, "/version": server.version, "/metrics": server.prometheus,
+        "/openapi.json": server.openapi, "/docs": server.docs, "/": server.docs,
     }  # fmt: skip
-    for path, function in plain.items():
-        app.add_api_route(path, function, methods=["GET"], response_model=None)
-    app.add_route("/invocations", server.invocations, methods=["POST"])
-    for path in ("/", "/docs"):
-        app.add_api_route(path, server.docs, methods=["GET"], include_in_schema=False)
-    app.mount("/static", StaticFiles(directory=ASSETS))
-
-    @app.exception_handler(Refused)
-    async def refused(_: Request, error: Refused) -> Response:
-        return _answer(error)
-
-    @app.exception_handler(HTTPException)
-    async def no_route(request: Request, error: HTTPException) -> Response:
-        known = "POST /invocations, GET /ping /health /version /metrics /docs"
-        what = "such address" if error.status_code == 404 else f"{request.method} here"
-        answer = _answer(Refused(error.status_code, "NOT_FOUND", f"there is no {what}; expected {known}"))
-        answer.headers.update(error.headers or {})
-        return answer
-
-    return app
+    routes = [
+        Route("/invocations", server.invocations, methods=["POST"]),
+        *(Route(path, function, methods=["GET"]) for path, function in looks.items()),
+        Mount("/static", StaticFiles(directory=ASSETS)),
+    ]
+    return Starlette(routes=routes, exception_handlers={Refused: _refused, HTTPException: _no_route}, lifespan=lifespan)
 
 
 def check_program() -> None:
@@ -270,6 +274,8 @@ def check_program() -> None:
 def main(environ: dict[str, str]) -> None:
     logging.basicConfig(format="%(asctime)s serving: %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
     check_program()
+    gc.freeze()  # what is imported stays
+    gc.enable()
     serving = Serving(Path(environ.get("SERVE_STATE", "/state")))
     share = float(environ.get("SERVE_LOG") or 0)
     journal = Journal(Path("/log"), share, values=environ.get("LOG_INPUTS") == "1")
@@ -278,9 +284,4 @@ def main(environ: dict[str, str]) -> None:
     options = {"http": "httptools", "log_level": "warning", "access_log": False, "server_header": False}
     times = {"timeout_keep_alive": 65, "timeout_graceful_shutdown": 5}  # seconds
     config = uvicorn.Config(app, host="0.0.0.0", port=door.PORT, **options, **times)
-    port = [door.get()] if os.path.lexists(door.SOCKET) else None
-    uvicorn.Server(config).run(port)
-
-
-if __name__ == "__main__":
-    sys.exit(main(dict(os.environ)))
+    uvicorn.Server(config).run([door.get()] if environ.get("SERVE_DOOR") else None)

@@ -1,27 +1,16 @@
 """`make model-image`: an image of server and model that needs nothing else."""
 
-import os
 from collections.abc import Sequence
 
+from scripts.pipeline import image_registry
 from scripts.pipeline.console import tell
 from scripts.project import PROJECT
 from scripts.registry import reader
-from scripts.serving import choice, containers, model_image
-from scripts.serving.kept import Kept
+from scripts.serving import model_image
 
 
 def main(arguments: Sequence[str]) -> None:
-    given = reader.parse(arguments)
-    chosen = choice.choose(given, PROJECT)
-    reader.start_server()
-    state = reader.look_up(chosen.model.name)
-    version = choice.version_of(state, chosen.model.name, given.get("version") or given.get("alias") or "")
-    kept = Kept(PROJECT, chosen.model.name)
-    about = kept.fetch(version)
-    server = containers.image_of(chosen)
-    containers.keep_sample(chosen, chosen.wanted[chosen.scorer.block], kept, PROJECT)
-    name = model_image.make(about, kept, server)
-    lines = [f"run it      docker run --rm --read-only --tmpfs /tmp --publish 127.0.0.1:8080:8080 {name}"]
-    if os.environ.get("IMAGE_REGISTRY"):
-        lines.append(f"push it     docker push {name}")
-    tell("\n".join([f"{name}: {about['model']} version {about['version']}", *lines]))
+    image = model_image.make(reader.parse(arguments), PROJECT)
+    tell(model_image.how_to_run(image.tag))
+    if image_registry.address():
+        tell("push it     make push-image, with the same words")

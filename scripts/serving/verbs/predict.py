@@ -7,7 +7,7 @@ from scripts.pipeline.console import tell
 from scripts.project import PROJECT
 from scripts.recovery.signals import Stopped
 from scripts.registry import reader
-from scripts.serving import choice, predicting
+from scripts.serving import choice, containers, predicting
 from scripts.serving.kept import Kept
 
 
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> None:
     version = choice.version_of(state, chosen.model.name, given.get("version") or given.get("alias") or "")
     kept = Kept(PROJECT, chosen.model.name)
     about = kept.fetch(version)
-    image = choice.ensure_scorer(chosen)
+    image = containers.image_for(source.suffix, chosen)
     try:
         facts = predicting.predict(about, kept, image, source, target)
     except Stopped as stopped:

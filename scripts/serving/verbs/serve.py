@@ -10,7 +10,7 @@ from scripts.project import PROJECT, UserError
 from scripts.recovery.signals import Stopped
 from scripts.registry import reader
 from scripts.serving import choice, containers
-from scripts.serving.agent import LOOKS, Agent, Wish
+from scripts.serving.agent import LOOKS, SOON, Agent, Wish
 from scripts.serving.kept import Kept
 
 TICK = 0.5  # seconds between two questions to the server
@@ -23,22 +23,31 @@ def main(arguments: Sequence[str]) -> None:
     kept = Kept(PROJECT, chosen.model.name)
     containers.check_alone(chosen.model.name)
     image = containers.image_of(chosen)
-    with suppress(UserError):  # the registry may be away: the last good version is here
-        reader.start_server()
-    agent = Agent(kept, Wish(given.get("version") or given.get("alias") or "", given.get("shadow") or ""), tell)
-    agent.look()
-    containers.keep_sample(chosen, chosen.wanted[chosen.scorer.block], kept, PROJECT)
+    which = given.get("version") or given.get("alias") or choice.PRODUCTION
+    agent = Agent(kept, Wish(which, given.get("shadow") or ""), tell)
     server = containers.Server(kept, image)
+    begun = agent.begin()
     try:
-        server.open_door()
-        server.start()
+        if not begun:
+            ask(agent, chosen, kept)
+        server.open()
         tell(f"{chosen.model.name}: {server.link()}/docs (POST {server.link()}/invocations); Ctrl-C stops it")
+        if begun:
+            ask(agent, chosen, kept)
         follow(server, agent)
         tell("the server was stopped")
     except Stopped as stopped:
         tell(f"\nstopped by {stopped.name}; what serves is kept in {os.path.relpath(kept.folder, PROJECT.root)}/")
     finally:
         server.remove()
+
+
+def ask(agent: Agent, chosen: choice.Choice, kept: Kept) -> None:
+    """Ask the registry what is to serve, and the scorer for rows on which a version is tried."""
+    with suppress(UserError):  # the registry may be away: the last good version is here
+        reader.start_server()
+    agent.look()
+    containers.keep_sample(chosen, chosen.wanted[chosen.scorer.block], kept, PROJECT)
 
 
 def follow(server: containers.Server, agent: Agent) -> None:
@@ -57,6 +66,6 @@ def follow(server: containers.Server, agent: Agent) -> None:
             if endings > ENDINGS:
                 raise UserError("the server ends again and again; expected it to serve: see its last words above")
             server.start()
-        if time.monotonic() - looked >= LOOKS:
+        if time.monotonic() - looked >= (LOOKS if agent.current else SOON):
             looked = time.monotonic()
             agent.look()

@@ -36,12 +36,14 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def predict(model: dict[str, Any], features: pd.DataFrame) -> pd.DataFrame:
-    """Return x times the model's factor. Some words make it fail, refuse, or forget a row."""
+    """Return x times the model's factor. Some words make it fail, refuse, end the program, or forget a row."""
     words = set(features["word"])
     if "crash" in words or model.get("broken"):
         raise RuntimeError("/opt/secret/path went wrong")
     if "refuse" in words:
         raise BadInput("the word is 'refuse'; expected another one")
+    if "exit" in words:
+        sys.exit("enough")
     if "forget" in words:
         features = features.iloc[1:]
     return pd.DataFrame({"prediction": features["x"] * model["factor"], "half": features["x"] / 2})

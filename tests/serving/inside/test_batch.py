@@ -1,9 +1,11 @@
 """`make predict` in the container: each record as it stands, and what the model says of it beside."""
 
+import csv
 import hashlib
 import io
 import json
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,6 +40,7 @@ def test_rows_stay_as_they_are(run, version, monkeypatch):
     assert found == expected
     assert said == {"rows": 3, "input_sha256": hashlib.sha256(TABLE.encode()).hexdigest()}
     monkeypatch.setattr(batch, "ROWS", 1)
+    monkeypatch.setattr(batch, "BYTES", 1)
     assert run("\ufeff" + TABLE)[0] == "\ufeff" + expected
 
 
@@ -67,12 +70,31 @@ def test_bad_tables_get_a_sentence(run, text, sentence, monkeypatch):
 )
 def test_records_are_those_of_the_csv_module(cells):
     """Records are split where csv splits them, whatever is in the cells."""
-    import csv
-
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(cells)
-    found = list(batch.records(io.BytesIO(text.getvalue().encode())))
-    assert [next(csv.reader([*io.StringIO(record.decode(), newline="\n")])) for record in found] == cells
+    for pieces in ([text.getvalue().encode()], io.BytesIO(text.getvalue().encode())):
+        found = [record for some in batch.records(pieces) for record in some]
+        assert [next(csv.reader([*io.StringIO(record.decode(), newline="\n")])) for record in found] == cells
+
+
+COLUMNS = [
+    st.floats(),
+    st.floats(allow_nan=False),
+    st.integers(-(2**63), 2**63 - 1),
+    st.booleans(),
+    st.text(st.characters(codec="utf-8", exclude_characters="\r")),
+    st.none() | st.text('ab,"\n'),
+    st.dates(),
+]
+
+
+@given(st.sampled_from(COLUMNS).flatmap(lambda cells: st.lists(st.tuples(cells, st.floats(width=32)), min_size=1)))
+def test_what_is_said_is_written_as_pandas_does(cells):
+    """Numbers, gaps, texts and whatever else: the records are those of `to_csv`."""
+    said = pd.DataFrame(cells, columns=["a", "b"]).astype({"b": "float32"})
+    for table in (said, said[["a"]], said.astype({"b": "float64"})):
+        text = table.assign(version=3).to_csv(header=False, index=False, lineterminator="\n")
+        assert b"\n".join(batch.written(table, {"version": 3})) + b"\n" == text.encode()
 
 
 def test_parquet_without_its_library(run, monkeypatch):

@@ -95,6 +95,21 @@ def test_it_is_tried_again_later(serving, want, version, tmp_path, monkeypatch):
     assert serving.current.version == 2
 
 
+def test_it_is_tried_again_soon_if_nothing_serves(want, version, tmp_path, monkeypatch):
+    """While no version serves, one that could not be loaded does not have to wait as long as beside an old one."""
+    about = version(1)
+    text = (tmp_path / about["file"]).read_text()
+    damaged(about, tmp_path)
+    want(about)
+    serving = Serving(tmp_path)
+    serving.look()
+    assert serving.current is None
+    (tmp_path / about["file"]).write_text(text)
+    monkeypatch.setattr(following, "SOON", 0)
+    serving.look()
+    assert serving.current.version == 1
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"current": null}', '{"current": {"version": 2}}', '{"current": 5}'])
 def test_a_state_that_cannot_be_read_changes_nothing(serving, tmp_path, text):
     """Whatever the file holds, what serves goes on serving."""

@@ -71,6 +71,7 @@ def test_bad_bodies_get_a_sentence(client, body, kind):
         ({"content": b"0" * 20_001, "headers": JSON}, 413, "the body has more than 20000 bytes"),
         ({"json": {"dataframe_records": [ROW | {"word": "refuse"}]}}, 400, "the word is 'refuse'"),
         ({"json": {"dataframe_records": [ROW | {"word": "crash"}]}}, 500, "the model failed on these rows (Runtime"),
+        ({"json": {"dataframe_records": [ROW | {"word": "exit"}]}}, 500, "predict ended the program (enough)"),
         ({"json": {"dataframe_records": [ROW, ROW | {"word": "forget"}]}}, 500, "predict made 1 rows of 2 rows"),
     ],
 )
