@@ -140,7 +140,10 @@ def _reproduced(project: Project, stage: str, pipeline: Pipeline) -> Ended:
 
 
 def _fetched(stage: str, file: str) -> Ended:
-    """Put a file that a stage has written elsewhere into its place. Raise UserError if DVC's remote does not have it, Unavailable if it fails."""
+    """Put a file that a stage has written elsewhere into its place.
+
+    Raise Unavailable if DVC's remote lacks it, or fails; UserError if it has two results of one stage.
+    """
     try:
         with transfer.repository("fetched", "sweep") as repo:
             with dvc_adapter.errors():

@@ -571,12 +571,11 @@ def test_the_last_good_outputs_can_be_had_back(bench: Bench, id: str) -> None:
 
 
 @contextmanager
-def full_disk(folder: Path, pages: int = 0) -> Iterator[None]:
-    """Mount a file system with room for so many pages of 4 KiB over `folder` on the host; skip the test if the engine
-    refuses that."""
+def full_disk(folder: Path) -> Iterator[None]:
+    """Mount a file system of one full page over `folder` on the host; skip the test if the engine refuses that."""
     host = ["docker", "run", "--rm", "--privileged", "--pid=host", os.environ["RUNNER_IMAGE"]]
     host += ["nsenter", "--target", "1", "--mount"]
-    options = f"size={4 * (pages + 1)}k,mode=755,uid={os.getuid()},gid={os.getgid()}"
+    options = f"size=4k,mode=755,uid={os.getuid()},gid={os.getgid()}"
     mounted = subprocess.run([*host, "mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True)
     if mounted.returncode:
         pytest.skip(f"the engine mounts nothing on its host: {mounted.stderr.decode().strip()}")

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -80,20 +81,22 @@ def test_a_killed_sweep_registers_nothing(clone: Clone) -> None:
     assert state(clone)["ended"] and versions(clone) == before
 
 
-def test_dvcs_own_experiments_register_nothing(clone: Clone) -> None:
-    """`dvc exp run`, its queue, `dvc exp show` and `dvc exp apply` work in `make shell`, and leave the registry as it
-    was."""
+def test_dvcs_own_experiments_register_nothing(clone: Clone, tmp_path: Path) -> None:
+    """`dvc exp run`, its queue, `dvc exp show` and `dvc exp apply` work in `make shell`, for a user whose name is known
+    to git alone; and they leave the registry as it was."""
     before = versions(clone)
-    done = clone.make(
-        "shell",
-        stdin="dvc exp run --quiet --name here --set-param train.max_depth=1\n"
-        "dvc exp run --quiet --queue --name queued --set-param train.max_depth=2\n"
-        "dvc exp run --quiet --run-all\n"
-        "git checkout --quiet -- params.yaml dvc.lock && dvc exp apply --quiet queued\n"
-        "dvc exp show --csv\n",
+    (tmp_path / ".gitconfig").write_text("[user]\n\tname = A User\n\temail = user@example.com\n")
+    experiments = (
+        "dvc exp run --quiet --name here --set-param train.max_depth=1",
+        "dvc exp run --quiet --queue --name queued --set-param train.max_depth=2",
+        "dvc exp run --run-all",  # quietly it would not wait
+        "git checkout --quiet -- params.yaml dvc.lock",
+        "dvc exp apply --quiet queued",
+        "dvc exp show --csv",
     )
-    assert {"here", "queued"} <= set(re.findall(r"\b(?:here|queued)\b", done.stdout)), done.stdout
-    assert "max_depth: 2" in (clone.path / "params.yaml").read_text()
+    done = clone.make("shell", stdin="set -e\n" + "\n".join(experiments) + "\n", HOME=str(tmp_path))
+    assert re.search(r"^here,", done.stdout, re.M) and re.search(r"^queued,", done.stdout, re.M), done.stdout
+    assert "max_depth: 2" in (clone.path / "params.yaml").read_text(), done.stdout
     assert versions(clone) == before
 
 
