@@ -30,21 +30,29 @@ PUBLISHING = {
 
 @dataclass(frozen=True)
 class Work:
-    """A stage: which others it waits for, and its section of params.yaml (see stage/work.py)."""
+    """A stage: which others it waits for, its section of params.yaml (see stage/work.py), and whether it `measures`."""
 
     name: str
     needs: tuple[str, ...] = ()
     does: Mapping[str, Any] = field(default_factory=dict)
+    measures: bool = False
 
     @property
     def out(self) -> str:
         """The path of what it makes; git ignores it."""
         return f"{MADE}/{self.name}/out"
 
+    @property
+    def metrics(self) -> str:
+        """The path of the score that it writes, if it does."""
+        return f"{MADE}/{self.name}/score.json"
+
     def block(self) -> str:
         """Its block of dvc.yaml.template."""
         inputs = {f"in_{number}": Work(name).out for number, name in enumerate(self.needs)}
-        return f"{{{{ stage({json.dumps(self.name)}, inputs={json.dumps(inputs)}, outputs={{'out': '{self.out}'}}) }}}}"
+        files = f"inputs={json.dumps(inputs)}, outputs={{'out': '{self.out}'}}"
+        metrics = f", metrics={{'metrics': '{self.metrics}'}}" if self.measures else ""
+        return f"{{{{ stage({json.dumps(self.name)}, {files}{metrics}) }}}}"
 
 
 def names(count: int) -> list[str]:

@@ -9,14 +9,14 @@ import requests
 from scripts import bounded
 from scripts.airflow import drawing, keys
 from scripts.airflow.plan import files
-from scripts.project import PROJECT, Project, UserError
+from scripts.project import PROJECT, Project, Unavailable, UserError
 
 URL = "http://airflow-api:8080"
 TIMEOUT = 20  # seconds; the first answer of a server that has just started takes some
 DIRECT = {"no_proxy": "airflow-api"}
 
 
-class Away(UserError):
+class Away(Unavailable):
     """Airflow does not answer."""
 
 
@@ -31,28 +31,39 @@ class Api:
         """Return the state of each of Airflow's parts. Raise Away if it does not answer."""
         return self._answer("GET", "/api/v2/monitor/health", asked=False)
 
-    def begin(self, run: str, conf: Mapping[str, str]) -> None:
-        """Start a run of the pipeline."""
+    def begin(self, run: str, conf: Mapping[str, Any], dag: str = drawing.DAG) -> None:
+        """Start a run of the pipeline, or of another DAG, as all that follows may be of one."""
         body = {"dag_run_id": run, "logical_date": None, "conf": dict(conf)}
-        self._answer("POST", f"/api/v2/dags/{drawing.DAG}/dagRuns", json=body)
+        self._answer("POST", f"/api/v2/dags/{dag}/dagRuns", json=body)
 
-    def state(self, run: str) -> str:
-        return self._answer("GET", f"/api/v2/dags/{drawing.DAG}/dagRuns/{run}")["state"]
+    def state(self, run: str, dag: str = drawing.DAG) -> str:
+        return self._answer("GET", f"/api/v2/dags/{dag}/dagRuns/{run}")["state"]
 
-    def runs_on(self) -> bool:
-        """Return whether a run has not ended."""
-        runs = f"/api/v2/dags/{drawing.DAG}/dagRuns?state=running&state=queued&limit=1"
-        return self._answer("GET", runs)["total_entries"] > 0
+    def stop(self, run: str, dag: str = drawing.DAG) -> None:
+        """End a run, and what runs of it."""
+        self._answer("PATCH", f"/api/v2/dags/{dag}/dagRuns/{run}?update_mask=state", json={"state": "failed"})
 
-    def tasks(self, run: str) -> Sequence[Mapping[str, Any]]:
-        """Return the task instances of a run."""
-        path = f"/api/v2/dags/{drawing.DAG}/dagRuns/{run}/taskInstances?limit=1000"
-        return self._answer("GET", path)["task_instances"]
+    def runs(self, dag: str = drawing.DAG) -> list[str]:
+        """Return the runs that have not ended."""
+        path = f"/api/v2/dags/{dag}/dagRuns?state=running&state=queued"
+        return [run["dag_run_id"] for run in self._answer("GET", path)["dag_runs"]]
 
-    def log(self, run: str, task: str, number: int) -> Sequence[Mapping[str, Any]]:
-        """Return the lines of one try of a task."""
-        path = f"/api/v2/dags/{drawing.DAG}/dagRuns/{run}/taskInstances/{task}/logs/{number}?full_content=true"
-        return self._answer("GET", path)["content"]
+    def tasks(self, run: str, dag: str = drawing.DAG) -> Sequence[Mapping[str, Any]]:
+        """Return the task instances of a run; Airflow gives some of them at a time."""
+        found: list[Mapping[str, Any]] = []
+        while True:
+            path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances?limit=100&offset={len(found)}"
+            page = self._answer("GET", path)
+            found += page["task_instances"]
+            if not page["task_instances"] or len(found) >= page["total_entries"]:
+                return found
+
+    def log(
+        self, run: str, task: str, number: int, dag: str = drawing.DAG, place: int = -1
+    ) -> Sequence[Mapping[str, Any]]:
+        """Return the lines of one try of a task; of a mapped one, of the instance at this place."""
+        path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{number}"
+        return self._answer("GET", f"{path}?full_content=true&map_index={place}")["content"]
 
     def tags(self) -> list[str] | None:
         """Return the tags of the pipeline's DAG; None if Airflow has not read it yet."""
@@ -121,9 +132,9 @@ def _read(response: requests.Response) -> Any:
     return response.json() if response.content else None
 
 
-def page(address: str, run: str) -> str:
+def page(address: str, run: str, dag: str = drawing.DAG) -> str:
     """Return where a browser sees a run."""
-    return f"{address}/dags/{drawing.DAG}/runs/{run}"
+    return f"{address}/dags/{dag}/runs/{run}"
 
 
 def address(project: Project = PROJECT) -> str:

@@ -10,14 +10,17 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-DAG, START, LOOK = "pipeline", "pipeline-start", "pipeline-inputs"
-"""The DAG whose runs are runs of the pipeline, the one that begins them, and the one that looks for changed inputs."""
+DAG, START, LOOK, JOBS = "pipeline", "pipeline-start", "pipeline-inputs", "pipeline-jobs"
+"""The DAG whose runs are runs of the pipeline, the one that begins them, the one that looks for changed inputs, and the
+one that runs stages with other parameters."""
 PUBLISH = "publish"
 """The last task. No stage may have this name."""
 QUEUE, POOL = "default", "default_pool"
 """Airflow's own, of tasks that name none."""
 HOME = "home"
 """The queue of tasks that look at the clone itself: the worker beside Airflow serves it, no other one does."""
+JOB, PLAN = "job", "plan"
+"""How the tasks are called that run jobs, a mapped one for each queue and pool, and those that say which they are."""
 NO_NAME = re.compile(r"[^\w.-]", re.ASCII)
 
 
@@ -59,6 +62,41 @@ def tasks(drawing: Mapping[str, Any]) -> list[Task]:
 def only(id: str) -> Task:
     """Return the task of this id alone, for a worker: what it runs is in the run's commit, not in a drawing here."""
     return Task(id, id.replace(".", "@", 1), ())
+
+
+class JobTask(NamedTuple):
+    """A mapped task of the DAG for jobs: it runs those whose stages are in its queue and pool."""
+
+    id: str
+    queue: str
+    pool: str
+
+    @property
+    def plan(self) -> str:
+        """The id of the task before it, which says which jobs they are."""
+        return PLAN + self.id.removeprefix(JOB)
+
+
+def job_task(stage: Mapping[str, Any]) -> JobTask:
+    """Return the task that runs jobs of a stage of a drawing."""
+    queue, pool = stage.get("queue") or QUEUE, stage.get("pool") or POOL
+    name = JOB if (queue, pool) == (QUEUE, POOL) else NO_NAME.sub("-", f"{JOB}-{queue}-{pool}")
+    return JobTask(name, queue, pool)
+
+
+def job_tasks(drawing: Mapping[str, Any]) -> list[JobTask]:
+    """Return the tasks that run jobs, one for each queue and pool of a drawing."""
+    return list({task.id: task for task in map(job_task, drawing["stages"].values())}.values())
+
+
+def only_job(id: str) -> JobTask:
+    """Return the task for jobs of this id, or the one whose jobs the task of this id says, for a worker."""
+    return JobTask(id if id.startswith(JOB) else JOB + id.removeprefix(PLAN), QUEUE, POOL)
+
+
+def job_run(run: str, number: int) -> str:
+    """Return what names the attempts of one job of a run: no two of them share a folder."""
+    return f"{run}-{number}"
 
 
 def digest(drawing: Mapping[str, Any]) -> str:

@@ -1,8 +1,9 @@
 """Starts a run in Airflow, and follows it in the terminal."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from scripts.airflow import attempt, drawing, plan
@@ -27,35 +28,59 @@ def parameters(project: Project = PROJECT) -> dict[str, str]:
 
     Raise UserError if there is no commit, or if a patch is too large to travel.
     """
+    commit = commit_of(project)
+    patch = patch_of(commit, project)
+    if not patch:
+        return {"commit": commit}
+    return {"commit": commit, "patch": attempt.keep(patch, project.root), "changes": attempt.packed(patch)}
+
+
+def commit_of(project: Project = PROJECT) -> str:
+    """Return the commit that is checked out. Raise UserError if there is none."""
     commit = provenance.head(project)
     if commit == provenance.NO_COMMIT:
         raise UserError("there is no commit yet; expected one, which each task clones: call 'git commit'")
-    patch = provenance.uncommitted(commit, project)
-    if not patch:
-        return {"commit": commit}
+    return commit
+
+
+def patch_of(commit: str, project: Project = PROJECT, instead: Mapping[str, str] = MappingProxyType({})) -> bytes:
+    """Return what is not committed, with texts of files `instead` of theirs. Raise UserError if it is too large."""
+    patch = provenance.uncommitted(commit, project, instead)
     if len(patch) > attempt.LARGEST:
         raise UserError(
             f"what is not committed is a patch of {len(patch)} bytes; expected {attempt.LARGEST} at most, which "
             "travels with the run: commit it"
         )
-    return {"commit": commit, "patch": attempt.keep(patch, project.root), "changes": attempt.packed(patch)}
+    return patch
 
 
 def begin(pipeline: Pipeline, project: Project = PROJECT) -> str:
     """Start a run; return its id. Raise UserError if Airflow does not answer, or cannot read the pipeline."""
-    api, conf, drawn = Api(project), parameters(project), plan.draw(pipeline)
-    api.pools(plan.section(pipeline).get("pools") or {})
-    ensure_read(api, drawn, project)
-    run = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"[:18] + f"-{conf['commit'][:8]}"
+    api, conf = Api(project), parameters(project)
+    ensure_known(api, pipeline, project)
+    run = name_of_now(conf["commit"])
     api.begin(run, conf)
     return run
+
+
+def name_of_now(commit: str) -> str:
+    """Return what a run of a commit is called that begins now."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"[:18] + f"-{commit[:8]}"
+
+
+def ensure_known(api: Api, pipeline: Pipeline, project: Project = PROJECT) -> dict[str, Any]:
+    """Return the drawing of the pipeline when Airflow has its pools and has read it. Raise UserError if it cannot."""
+    drawn = plan.draw(pipeline)
+    api.pools(plan.section(pipeline).get("pools") or {})
+    ensure_read(api, drawn, project)
+    return drawn
 
 
 def ensure_read(api: Api, drawn: Mapping[str, Any], project: Project = PROJECT) -> None:
     """Return when Airflow's DAG is the pipeline at hand. Raise UserError if it cannot be."""
     tag = drawing.digest(drawn)
     if tag not in (tags := api.tags() or []):
-        if tags and api.runs_on():
+        if tags and api.runs():
             raise UserError(
                 "a run of a pipeline with other stages, queues or schedule goes on in Airflow, and its tasks would "
                 f"change; expected none: wait for its end ({address(project)}), or stop it there"
@@ -128,13 +153,19 @@ def _why(api: Api, run: str, tasks: list[Mapping[str, Any]]) -> str:
 
 
 def _sentence(api: Api, run: str, task: Mapping[str, Any]) -> str:
-    """Return why a task failed: what it raised, which is the last line of what it printed."""
-    lines = api.log(run, task["task_id"], task["try_number"])
+    return why(api.log(run, task["task_id"], task["try_number"]))[1]
+
+
+def why(lines: Sequence[Any]) -> tuple[str, str]:
+    """Return what a task that failed has raised, by its log: the exception's name and the sentence, which is the last
+    line of what it printed. Without a name its worker was lost."""
     for line in reversed(lines):
         if isinstance(line, dict) and (details := line.get("error_detail")):
-            return harmless(str(details[0].get("exc_value", "")).replace("\n", " ")).removeprefix("error: ")
-    return "its worker was lost, as often as it may be; expected one that lives: look at the workers' machines"
+            raised = details[0]
+            said = harmless(str(raised.get("exc_value", "")).replace("\n", " ")).removeprefix("error: ")
+            return str(raised.get("exc_type", "")), said
+    return "", "its worker was lost, as often as it may be; expected one that lives: look at the workers' machines"
 
 
-def link(run: str, project: Project = PROJECT) -> str:
-    return page(address(project), run)
+def link(run: str, project: Project = PROJECT, dag: str = drawing.DAG) -> str:
+    return page(address(project), run, dag)

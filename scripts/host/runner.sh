@@ -217,6 +217,12 @@ if [ -f .git/objects/info/alternates ]; then
         set -- --mount "type=bind,src=$objects,dst=$objects,readonly" "$@"
     done < .git/objects/info/alternates
 fi
+# Who commits: what is typed in a shell does, as 'dvc exp run --queue', and does not see this user's own settings of git.
+if [ "$verb" = shell ] && name=$(git config user.name) && email=$(git config user.email); then
+    for who in AUTHOR COMMITTER; do
+        set -- --env "GIT_${who}_NAME=$name" --env "GIT_${who}_EMAIL=$email" "$@"
+    done
+fi
 # For tests that kill: the name of a function at which a process stops (tests/stop).
 if [ -n "${STOP_AT:-}" ]; then set -- --env STOP_AT --env "PYTHONPATH=$project/tests/stop" "$@"; fi
 # A run's input is a pipe that only we hold: with make, or with the docker client, it ends, and then the run stops. So

@@ -583,6 +583,11 @@ class Results:
         """Fetch what a stage has written into the cache; return whether the remote has it."""
         return all(self._fetch(out) for maker, out in self._made.values() if maker == name)
 
+    def give(self, path: str) -> bool:
+        """Put a file that a stage has written into its place; return whether the remote has it."""
+        found = [out for _, out in self._made.values() if str(out) == path]
+        return bool(found) and self._check_out(found[0])
+
     def give_inputs(self, name: str) -> list[str]:
         """Put into place what earlier stages wrote and this one reads; return those whose data the remote lacks."""
         stage = self._planned.stages[name]

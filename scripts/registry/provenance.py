@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -97,8 +98,10 @@ def browsable(address: str) -> str:
     return f"{scheme}://{host}/{path}" if fine else ""
 
 
-def uncommitted(commit: str, project: Project = PROJECT) -> bytes:
+def uncommitted(commit: str, project: Project = PROJECT, instead: Mapping[str, str] = MappingProxyType({})) -> bytes:
     """Return the patch, for `git apply`, that makes `commit` into the code that runs; empty if they are the same.
+
+    `instead` are texts of files, by their paths, which count in place of what is there.
 
     It holds the changes of tracked files, and the new files below stages/ and scripts/ that git does not ignore: what
     else lies in the clone (a copy of .env, data, a token) must not travel to a server, nor what somebody typed into
@@ -118,6 +121,9 @@ def uncommitted(commit: str, project: Project = PROJECT) -> bytes:
         git("add", "--update", project=project, **aside)
         code = [name for name in ("stages", "scripts", TEMPLATE) if (project.root / name).exists()]
         git("add", "--", *code, project=project, **aside)
+        for name, text in instead.items():
+            blob = git("hash-object", "-w", "--stdin", project=project, given=text, **aside).strip()
+            git("update-index", "--add", "--cacheinfo", f"100644,{blob},{name}", project=project, **aside)
         names = ("dvc.yaml", LOCK, ".env.example", NOTEBOOKS)
         paths = [".", *(f":(exclude){name}" for name in names)]
         patch = _git(["diff", "--cached", *WHOLE, before, "--", *paths], project, aside)

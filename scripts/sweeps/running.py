@@ -81,19 +81,23 @@ class Runner:
         nodes = {node.name: node for node in needs}
         by_number = {trial.number: trial for trial in trials}
         schedule = self._schedule({node.name: [each.name for each in before] for node, before in needs.items()}, nodes)
-        while self._begin(schedule, nodes, by_number) or self._running:
+        self._go(schedule, nodes, by_number)
+        for name in schedule.not_begun:  # what they wait for failed
+            trial = by_number[nodes[name].trial]
+            if trial.outcome is None:
+                self._fail(trial, self._why(trial))
+
+    def _go(self, schedule: Schedule, nodes: Mapping[str, Node], trials: Mapping[int, Trial]) -> None:
+        """Run all of the schedule that can be run."""
+        while self._begin(schedule, nodes, trials) or self._running:
             self.goes_on([*self._running])
             ready = wait([process.ended for _, process in self._running.values()], timeout=REFRESH)
             for name in [name for name, (_, process) in self._running.items() if process.ended in ready]:
                 slot, process = self._running.pop(name)
                 node, ended = nodes[name], process.outcome()
-                self._end(node, ended, slot, by_number[node.trial])
+                self._end(node, ended, slot, trials[node.trial])
                 schedule.end(name, well=not ended.sentence)
                 self._free.append(slot)
-        for name in schedule.not_begun:  # what they wait for failed
-            trial = by_number[nodes[name].trial]
-            if trial.outcome is None:
-                self._fail(trial, self._why(trial))
 
     def _schedule(self, needs: Mapping[str, Sequence[str]], nodes: Mapping[str, Node]) -> Schedule:
         limits = {name: os.environ.get(f"{prefix(node.stage)}_MEMORY", "") for name, node in nodes.items()}
@@ -110,9 +114,14 @@ class Runner:
 
     def _start(self, stage: str, trial: Trial) -> tuple[Slot, Process]:
         slot = self._free.pop(0)
-        log = self._folder / study.LOGS / f"{trial.number}.log"
-        text = values.written(self.params, trial.values)
-        return slot, slot.start(stage, text, self.pipeline, log, self.project)
+        return slot, slot.start(stage, self._text(trial), self.pipeline, self._log(trial), self.project)
+
+    def _text(self, trial: Trial) -> str:
+        """Return params.yaml with a trial's values."""
+        return values.written(self.params, trial.values)
+
+    def _log(self, trial: Trial) -> Path:
+        return self._folder / study.LOGS / f"{trial.number}.log"
 
     def _end(self, node: Node, ended: Ended, slot: Slot, trial: Trial) -> None:
         if ended.passing:
@@ -165,16 +174,18 @@ class Runner:
     def score_all(self, trial: Trial) -> list[str]:
         """Bring the rest of the pipeline up to date for one trial, so that a run finds all of it in the cache; return
         the stages that ran. Raise UserError if one fails."""
-        slot, process = self._start("", trial)
-        self._running[""] = slot, process
-        while not wait([process.ended], timeout=REFRESH):
-            self.goes_on(["the rest of the pipeline"])
-        del self._running[""]
-        self._free.append(slot)
-        ended = process.outcome()
+        ended = self._waited_for(*self._start("", trial), ["the rest of the pipeline"])
         if ended.sentence:
             raise (Unavailable if ended.passing else UserError)(ended.sentence)
         return ended.ran
+
+    def _waited_for(self, slot: Slot, process: Process, running: Sequence[str]) -> Ended:
+        self._running[""] = slot, process
+        while not wait([process.ended], timeout=REFRESH):
+            self.goes_on(running)
+        del self._running[""]
+        self._free.append(slot)
+        return process.outcome()
 
 
 def parameters(pipeline: Pipeline) -> dict[str, Any]:

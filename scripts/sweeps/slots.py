@@ -9,12 +9,13 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
+from scripts import transfer
 from scripts.pipeline import dvc_adapter, execution, prestart, takeover
 from scripts.pipeline.containers import docker, is_of_a_part, stop
 from scripts.pipeline.stage import Pipeline
@@ -57,8 +58,15 @@ class Slot:
 
     def start(self, stage: str, params: str, pipeline: Pipeline, log: Path, main: Project) -> "Process":
         """Begin to bring a stage (if it is empty, all of them) up to date with the text of a params.yaml."""
+        return self._begin(lambda: _reproduced(self.project, stage, pipeline), params, log, main)
+
+    def fetch(self, stage: str, file: str, params: str, log: Path, main: Project) -> "Process":
+        """Begin to put a file that a stage has written elsewhere, with the text of a params.yaml, into its place."""
+        return self._begin(lambda: _fetched(stage, file), params, log, main)
+
+    def _begin(self, do: Callable[[], Ended], params: str, log: Path, main: Project) -> "Process":
         write_if_changed(self.project.params, params)
-        return Process(self.project, f"{os.environ['CLONE']}.{self._number}", stage, pipeline, log, main)
+        return Process(self.project, f"{os.environ['CLONE']}.{self._number}", do, log, main)
 
 
 def link(source: Path, target: Path) -> None:
@@ -73,12 +81,12 @@ def link(source: Path, target: Path) -> None:
 
 
 class Process:
-    """A stage that is brought up to date in a working copy, by a process that was forked for it."""
+    """What is done in a working copy, as bringing a stage up to date, by a process that was forked for it."""
 
-    def __init__(self, project: Project, clone: str, stage: str, pipeline: Pipeline, log: Path, main: Project) -> None:
+    def __init__(self, project: Project, clone: str, do: Callable[[], Ended], log: Path, main: Project) -> None:
         self._log, self._main, self._began = log, main, time.monotonic()
         self._told, there = FORK.Pipe(duplex=False)
-        self._process = FORK.Process(target=_work, args=(project, clone, stage, pipeline, log, there), name=stage)
+        self._process = FORK.Process(target=_work, args=(project, clone, do, log, there))
         self._process.start()
         there.close()
 
@@ -113,8 +121,8 @@ class Process:
         self._process.join()
 
 
-def _work(project: Project, clone: str, stage: str, pipeline: Pipeline, log: Path, told: Connection) -> None:
-    """Run in a process of its own, whose containers bear the name `clone`: to stop one trial's stops no other's."""
+def _work(project: Project, clone: str, do: Callable[[], Ended], log: Path, told: Connection) -> None:
+    """Do it in a process of its own, whose containers bear the name `clone`: to stop one trial's stops no other's."""
     signals.on_signal.clear()
     signals.raise_stopped()
     os.environ["CLONE"] = clone
@@ -124,12 +132,36 @@ def _work(project: Project, clone: str, stage: str, pipeline: Pipeline, log: Pat
     with log.open("a") as file, redirect_stdout(file):
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-        told.send(_reproduced(project, stage, pipeline))
+        told.send(_ended(do))
 
 
 def _reproduced(project: Project, stage: str, pipeline: Pipeline) -> Ended:
+    return Ended(execution.reproduce(project, pipeline, {}, [stage] if stage else []))
+
+
+def _fetched(stage: str, file: str) -> Ended:
+    """Put a file that a stage has written elsewhere into its place.
+
+    Raise Unavailable if DVC's remote lacks it, or fails; UserError if it has two results of one stage.
+    """
     try:
-        return Ended(execution.reproduce(project, pipeline, {}, [stage] if stage else []))
+        with transfer.repository("fetched", "sweep") as repo:
+            with dvc_adapter.errors():
+                planned = dvc_adapter.plan(repo, [stage])
+            results = dvc_adapter.Results(repo, planned)
+            if all(map(results.find, planned.stages)) and results.give(file):
+                return Ended([])
+    except dvc_adapter.Ambiguous as error:
+        raise UserError(
+            f"{error.stage} has two results of the same command and inputs on DVC's remote; expected the same bytes "
+            "each time: 'make check' says what could be the cause"
+        ) from None
+    raise Unavailable(f"DVC's remote lacks {file}; expected what {stage} wrote elsewhere: name one remote for both")
+
+
+def _ended(do: Callable[[], Ended]) -> Ended:
+    try:
+        return do()
     except UserError as error:
         return Ended([], str(error), isinstance(error, Unavailable) or no_room(str(error)))
     except OSError as error:

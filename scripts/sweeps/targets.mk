@@ -1,12 +1,12 @@
 ##@ Sweeps (SWEEPS.md)
 
-WORDS += FILE TRIAL SWEEP RM
+WORDS += FILE TRIAL SWEEP RM ON
 ifeq ($(origin RM),default)
 RM := # make's own says rm -f
 endif
 
-sweep: ## Try the parameters of FILE= (sweep.yaml), JOBS= stages at a time; RM=id deletes what is kept of a sweep
-	@$(RUNNER) sweep "file=$$FILE" "rm=$$RM"
+sweep: ## Try the parameters of FILE= (sweep.yaml), JOBS= at a time, or ON=airflow; RM=id deletes one
+	@$(RUNNER) sweep "file=$$FILE" "rm=$$RM" "on=$$ON"
 
 sweeps: ## List the sweeps of this clone
 	@$(RUNNER) sweeps

@@ -259,8 +259,8 @@ def test_another_pipeline_waits_for_the_runs_that_go_on(monkeypatch, tmp_path):
         def tags(self):
             return ["drawing-of-another"]
 
-        def runs_on(self):
-            return True
+        def runs(self):
+            return ["a-run"]
 
     with pytest.raises(UserError, match="wait for its end"):
         following.ensure_read(Busy(), drawn, Project(tmp_path))

@@ -72,7 +72,12 @@ def write(clone: Clone, **changed: Any) -> None:
 
 def forget(clone: Clone) -> None:
     """Delete what is known of sweeps, and all results."""
-    for name in (".local/sweeps", ".dvc/cache", ".local/dvc-remote/files"):
+    forget_sweeps(clone, ".dvc/cache", ".local/dvc-remote/files")
+
+
+def forget_sweeps(clone: Clone, *others: str) -> None:
+    """Delete what is known of sweeps, and other folders."""
+    for name in (".local/sweeps", *others):
         folder = clone.path / name
         if folder.exists():
             for path in folder.rglob("*"):
@@ -129,12 +134,7 @@ def test_a_sweep_that_is_killed_goes_on(clone: Clone, sampler: str) -> None:
     expected = result(clone)
     forget(clone)
     for known in (0, 1, 6, 11, 20):
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": clone.path}
-        with subprocess.Popen(["make", "sweep", "JOBS=2"], **quiet) as going:
-            wait_until(lambda known=known: _known(clone) >= known and _trains(clone), "a trial that runs", 300)
-            (runner,) = clone.docker("container", "ls", "--quiet", "--filter", "label=pipeline.verb=sweep")
-            subprocess.run(["docker", "kill", runner], check=True, capture_output=True)
-            going.wait()
+        begun_and_killed(clone, known)
     done = clone.make("sweep")
     assert re.search(r"goes on: \d+ of 24 trials are known", done.stdout)
     assert result(clone) == expected
@@ -142,6 +142,16 @@ def test_a_sweep_that_is_killed_goes_on(clone: Clone, sampler: str) -> None:
     assert max(len(re.findall(r"^train +ran", log, re.M)) for log in logs) == 1
     assert "preprocess" not in ran(clone) or ran(clone).count("preprocess") == 1
     assert not _of_trials()
+
+
+def begun_and_killed(clone: Clone, known: int) -> None:
+    """Begin a sweep, and kill its runner while a trial runs and what came of `known` others is known."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": clone.path}
+    with subprocess.Popen(["make", "sweep", "JOBS=2"], **quiet) as going:
+        wait_until(lambda: _known(clone) >= known and _trains(clone), "a trial that runs", 300)
+        (runner,) = clone.docker("container", "ls", "--quiet", "--filter", "label=pipeline.verb=sweep")
+        subprocess.run(["docker", "kill", runner], check=True, capture_output=True)
+        going.wait()
 
 
 def _known(clone: Clone) -> int:

@@ -18,6 +18,7 @@ from airflow.sdk import (
     CronTriggerTimetable,
     Param,
     TaskGroup,
+    XComArg,
     get_parsing_context,
 )
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
@@ -36,6 +37,12 @@ PARAMS = {
     "commit": Param(type="string", pattern="^[0-9a-f]{40}$", description="the commit that runs, as git names it"),
     "patch": Param("", type="string", pattern="^([0-9a-f]{64})?$", description="SHA-256 of what is not committed"),
     "changes": Param("", type="string", description="that patch, compressed: 'make airflow-run' sends it"),
+}
+
+
+JOBS = {
+    "commit": PARAMS["commit"],
+    "jobs": Param({}, type="object", description="for each task here, stages with patches: 'make sweep' sends them"),
 }
 
 
@@ -72,13 +79,35 @@ class Stage(Call):
 
     def command(self, context: Any, clone: Path) -> Any:
         params = context["params"]
-        if params["patch"]:
-            try:
-                attempt.keep(attempt.unpacked(params["changes"], params["patch"]), clone)
-            except ValueError as error:
-                raise AirflowFailException(f"{error}; expected what 'make airflow-run' sends: call it again") from None
+        keep(params, clone)
         run, number = context["run_id"], context["ti"].try_number
         return drawing.command(run, self.stage, number, params["commit"], params["patch"])
+
+
+class Job(Call):
+    """Runs the stage of a job, with its patch: a fresh clone each time."""
+
+    def __init__(self, *, job: dict[str, str], **options: Any) -> None:
+        super().__init__(**options)
+        self.job = job
+
+    def command(self, context: Any, clone: Path) -> Any:
+        keep(self.job, clone)
+        instance = context["ti"]
+        run = drawing.job_run(context["run_id"], instance.map_index)
+        commit = context["params"]["commit"]
+        return drawing.command(run, self.job["stage"], instance.try_number, commit, self.job["patch"])
+
+
+class Plan(BaseOperator):
+    """Gives a task for jobs those of them that are its own."""
+
+    def __init__(self, *, of: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.of = of
+
+    def execute(self, context: Any) -> list[dict[str, str]]:
+        return context["params"]["jobs"].get(self.of, [])
 
 
 class Start(Call):
@@ -98,6 +127,15 @@ class Look(BaseOperator):
     def execute(self, context: Any) -> None:
         if not inputs.has_changed(self.path, Path(os.environ["CLONE_PATH"])):
             raise AirflowSkipException(f"{self.path} is as it was")
+
+
+def keep(patched: Any, clone: Path) -> None:
+    """Write a patch that came along to where task.sh looks for it."""
+    if patched["patch"]:
+        try:
+            attempt.keep(attempt.unpacked(patched["changes"], patched["patch"]), clone)
+        except ValueError as error:
+            raise AirflowFailException(f"{error}; expected what make sent: call it again") from None
 
 
 def task_of(task: drawing.Task) -> Stage:
@@ -131,6 +169,16 @@ def alone(id: str) -> DAG:
     return dag
 
 
+def jobs(tasks: list[drawing.JobTask]) -> DAG:
+    """Return the DAG whose runs are stages with other parameters, side by side."""
+    with DAG(drawing.JOBS, schedule=None, params=JOBS) as dag:
+        for task in tasks:
+            plan = Plan(task_id=task.plan, of=task.id, **RETRIES)
+            named = {"map_index_template": "{{ task.job['name'] }}"}
+            Job.partial(task_id=task.id, queue=task.queue, pool=task.pool, **RETRIES, **named).expand(job=XComArg(plan))
+    return dag
+
+
 def asset_of(path: str) -> Asset:
     return Asset(name=path, uri=f"file:///{path}")  # its path in the clone
 
@@ -157,9 +205,12 @@ def look(drawn: dict[str, Any]) -> DAG:
 at_work = get_parsing_context()
 if at_work.task_id and at_work.dag_id == drawing.DAG:
     dag = alone(at_work.task_id)
+elif at_work.task_id and at_work.dag_id == drawing.JOBS:
+    dag = jobs([drawing.only_job(at_work.task_id)])
 else:  # read by Airflow's DAG processor, or by the worker that has the clone
     drawn = json.loads(DRAWING.read_text())
     dag = pipeline(drawn)
+    others = jobs(drawing.job_tasks(drawn))
     watches = drawn.get("watch") and drawn["inputs"]
     if watches:
         looks = look(drawn)

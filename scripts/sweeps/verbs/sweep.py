@@ -5,11 +5,13 @@ import time
 from collections.abc import Mapping
 
 from scripts import mlflow_server, places, settings
-from scripts.pipeline import build, dvc_adapter, execution, images, params, template
+from scripts.pipeline import build, dvc_adapter, elsewhere, execution, images, params, template
 from scripts.pipeline.console import tell
+from scripts.pipeline.elsewhere import Place
 from scripts.pipeline.stage import Pipeline
 from scripts.project import PROJECT, Project, UserError
 from scripts.sweeps import cleaning, page, running, sampling, spec, study, tracking
+from scripts.sweeps.elsewhere import Elsewhere
 from scripts.sweeps.running import Runner
 from scripts.sweeps.spec import Spec, Target
 from scripts.sweeps.study import Study
@@ -30,6 +32,7 @@ def main(arguments: list[str], project: Project = PROJECT) -> None:
     sweep = spec.read(project.root / file)
     target = spec.target_of(sweep, pipeline, project)
     spec.check(sweep, target, pipeline, params.read_params(project.params), wanted, project.root)
+    place = elsewhere.place(given["on"], pipeline, project) if given.get("on") else None
     hashes = given_files(project)
     found = begin(sweep, target, pipeline, file, hashes, project)
     if found.ended and found.tracked:
@@ -41,7 +44,7 @@ def main(arguments: list[str], project: Project = PROJECT) -> None:
             tell(on_test_data(found, target))
         with tracking.Tracker(project, pipeline, found) as tracker, Table(found) as table:
             if not found.ended:
-                run(sweep, target, pipeline, found, hashes, table, project)
+                run(sweep, target, pipeline, found, hashes, table, place, project)
         for note in tracker.notes:
             tell(f"note: {note}")
         tell(f"took {time.monotonic() - began:.0f} s")
@@ -94,12 +97,13 @@ def prepare(pipeline: Pipeline, wanted: Mapping[str, images.Image], project: Pro
 
 def run(
     sweep: Spec, target: Target, pipeline: Pipeline, found: Study, hashes: Mapping[str, str], table: Table,
-    project: Project,
+    place: Place | None, project: Project,
 ) -> None:  # fmt: skip
     """Run what is to be run of the sweep. Raise UserError if it cannot go on, or if no trial has a score."""
     jobs = execution.jobs()
-    text = params.text_of(project.params)
-    runner = Runner(project, pipeline, found, target, hashes, text, jobs, table.ended, table.goes_on)
+    about = (project, pipeline, found, target, hashes, params.text_of(project.params))
+    shown = (table.ended, table.goes_on)
+    runner = Elsewhere(*about, 1, *shown, place=place) if place else Runner(*about, jobs, *shown)
     found.trials = []
     try:
         runner.open()
