@@ -11,7 +11,7 @@ from tests.conftest import Clone, Make, new_clone, wait_until
 
 ENGINES = ROOT.parent.parent / "engines"
 ADDRESSES = {"one": "10.77.0.1", "two": "10.77.0.2"}
-S3, REGISTRY = f"{ADDRESSES['one']}:9000", f"{ADDRESSES['one']}:5000"
+S3, REGISTRY = f"{ADDRESSES['one']}:9000", f"{ADDRESSES['one']}:9001"
 BUCKET = "bucket"
 SETTINGS = {
     "DVC_REMOTE_URL": f"s3://{BUCKET}/dvc",
