@@ -109,7 +109,7 @@ def world() -> Iterator[World]:
     machines.bring("one", [*own, stores, *stages, servers])
     machines.bring("two", own)
     machines.serve(servers)
-    one = machines.machine("one", source, "one", AIRFLOW_ADDRESS="10.77.0.1", AIRFLOW_QUEUES="one,default")
+    one = machines.machine("one", source, "one", AIRFLOW_ADDRESS="10.77.0.1", AIRFLOW_QUEUES="one")
     two = machines.machine("two", source, "two")
     reader = machines.machine("two", source, "reader")
     one.make("push-images", timeout=600)
