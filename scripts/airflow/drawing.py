@@ -17,8 +17,8 @@ PUBLISH = "publish"
 QUEUE, POOL = "default", "default_pool"
 """Airflow's own, of tasks that name none."""
 HOME = "home"
-"""The queue of tasks that are one machine's own, as they look at its clone or write its MLflow: the worker beside Airflow
-serves it, no other one does."""
+"""The queue of tasks that are one machine's own, as they look at its clone or write its MLflow: the worker beside
+Airflow serves it, no other one does."""
 NO_NAME = re.compile(r"[^\w.-]", re.ASCII)
 
 

@@ -32,7 +32,7 @@ QUEUES = {FIRST: "two", SECOND: "one", THIRD: "two", LAST: "one"}
 STOP = 'if [ -n "${STOP_AT:-}" ]; then'
 STOPS = """\
 stop=$project/../../../../stop-at.$(basename "$(dirname "$project")")
-if [ -e "$stop" ]; then STOP_AT=$(cat "$stop"); fi
+if [ -e "$stop" ]; then STOP_AT=$(cat "$stop") && export STOP_AT; fi
 """
 """How a test names the point at which a task's attempt stops: its clone lies in .local/airflow/RUN/STAGE/TRY."""
 ENSURE = """

@@ -118,7 +118,7 @@ def test_the_core_knows_no_optional_room():
 
 
 def test_a_setting_has_one_owner():
-    """A room's setting is hidden from all other verbs, so none has the name of one of the core's, or of another room's."""
+    """A room's setting is hidden from all other verbs, so none has the name of the core's or of another room's."""
     owners: dict[str, list[str]] = {}
     for path in (ROOT / ".env.example", *sorted(ROOT.glob("scripts/*/env.example"))):
         for name in re.findall(r"^([A-Z][A-Z0-9_]*)=", path.read_text(), re.M):
