@@ -11,6 +11,7 @@ from benchmarks.clones import Clone
 from benchmarks.measure import Record, Sample
 
 ONE, TWO = "{}, one worker", "{}, two workers"
+PORTS = {"airflow-broker": 6379, "airflow-api": 8080}
 
 
 def address() -> str:
@@ -25,13 +26,36 @@ def settle(clone: Clone, **settings: str) -> None:
 
 
 @contextmanager
+def within_reach(clone: Clone, network: str) -> Iterator[str]:
+    """Let a worker on another clone's network reach the first one's Airflow; yield the lines of its .env.
+
+    It could not by the address: Docker's firewall lets no network of an engine through to the ports of another one.
+    """
+    lines = (clone.path / ".local" / "airflow" / "worker.env").read_text()
+    containers = []
+    for service, port in PORTS.items():
+        listing = ["docker", "container", "ls", "--quiet", "--filter", f"label={clone.label}"]
+        listing += ["--filter", f"label=com.docker.compose.service={service}"]
+        containers.append(subprocess.run(listing, capture_output=True, text=True, check=True).stdout.strip())
+        connect = ["docker", "network", "connect", "--alias", f"first-{service}", network, containers[-1]]
+        subprocess.run(connect, check=True)
+        lines = lines.replace(f"{address()}:{port}", f"first-{service}:{port}")
+    yield lines
+    for container in containers:
+        subprocess.run(["docker", "network", "disconnect", network, container], check=True)
+
+
+@contextmanager
 def second_worker(clone: Clone, **settings: str) -> Iterator[None]:
     """A second clone on this machine whose worker joins the first one's Airflow, as another machine's would."""
     second = Clone.of(clone.path, "second", **clone.settings)
-    lines = (clone.path / ".local" / "airflow" / "worker.env").read_text().splitlines()
-    settle(second, **settings, **dict(line.split("=", 1) for line in lines))
-    second.make("airflow-worker")
-    yield
+    settle(second, **settings)
+    second.make("build")  # and its network
+    with within_reach(clone, second.network) as lines:
+        settle(second, **settings, **dict(line.split("=", 1) for line in lines.splitlines()))
+        second.make("airflow-worker")
+        yield
+        second.make("down")
     second.make("clean-all", YES="1")
     shutil.rmtree(second.path)
 

@@ -18,7 +18,8 @@ PUBLISH = "publish"
 QUEUE, POOL = "default", "default_pool"
 """Airflow's own, of tasks that name none."""
 HOME = "home"
-"""The queue of tasks that look at the clone itself: the worker beside Airflow serves it, no other one does."""
+"""The queue of tasks that are one machine's own, as they look at its clone or write its MLflow: the worker beside
+Airflow serves it, no other one does."""
 JOB, PLAN = "job", "plan"
 """How the tasks are called that run jobs, a mapped one for each queue and pool, and those that say which they are."""
 NO_NAME = re.compile(r"[^\w.-]", re.ASCII)
@@ -56,7 +57,7 @@ def tasks(drawing: Mapping[str, Any]) -> list[Task]:
         )
         for name, stage in drawing["stages"].items()
     ]
-    return [*found, Task(PUBLISH, PUBLISH, tuple(task.id for task in found))]
+    return [*found, Task(PUBLISH, PUBLISH, tuple(task.id for task in found), HOME)]
 
 
 def only(id: str) -> Task:
@@ -105,8 +106,8 @@ def digest(drawing: Mapping[str, Any]) -> str:
 
 
 def queues(drawing: Mapping[str, Any]) -> list[str]:
-    """Return the queues that the tasks of a drawing are in."""
-    return list(dict.fromkeys([QUEUE, *(task.queue for task in tasks(drawing))]))
+    """Return the queues that the stages of a drawing are in: any worker may serve them."""
+    return list(dict.fromkeys([QUEUE, *(stage.get("queue") or QUEUE for stage in drawing["stages"].values())]))
 
 
 def folder_of(run: str) -> str:

@@ -11,7 +11,7 @@ from tests.conftest import Clone, Make, new_clone, wait_until
 
 ENGINES = ROOT.parent.parent / "engines"
 ADDRESSES = {"one": "10.77.0.1", "two": "10.77.0.2"}
-S3, REGISTRY = f"{ADDRESSES['one']}:9000", f"{ADDRESSES['one']}:5000"
+S3, REGISTRY = f"{ADDRESSES['one']}:9000", f"{ADDRESSES['one']}:9001"
 BUCKET = "bucket"
 SETTINGS = {
     "DVC_REMOTE_URL": f"s3://{BUCKET}/dvc",
@@ -101,13 +101,13 @@ def servers_image(clone: Clone) -> str:
 def serve(image: str) -> None:
     """Start an empty S3 server and an empty registry on machine one."""
     stop_serving()
-    s3, registry = (
-        ["moto_server", "--host", "0.0.0.0", "--port", "9000"],
-        ["docker-registry", "serve", "/etc/registry.yml"],
-    )
-    for name, port, command in (("s3", S3, s3), ("registry", REGISTRY, registry)):
-        publish = f"{port}:{port.partition(':')[2]}"
-        call("one", "run", "--detach", "--init", "--name", name, "--publish", publish, image, *command)
+    commands = {
+        "s3": ["moto_server", "--host", "0.0.0.0", "--port", S3.partition(":")[2]],
+        "registry": ["docker-registry", "serve", "/etc/registry.yml"],
+    }
+    # Not behind ports of a bridge: from another bridge of its machine, Docker's firewall lets nobody through to those.
+    for name, command in commands.items():
+        call("one", "run", "--detach", "--init", "--name", name, "--network", "host", image, *command)
     wait_until(lambda: asked_s3(BUCKET, "PUT"), "the S3 server", 120)
 
 

@@ -117,11 +117,15 @@ def test_a_stage_of_a_list_is_in_a_group_of_its_block():
 
 
 def test_a_block_names_queue_and_pool():
-    """`meta` of a block says in which queue and pool its task is; others are in Airflow's own; publishing is, too."""
+    """`meta` of a block says in which queue and pool its task is; others are in Airflow's own. To publish is for the
+    worker beside Airflow alone, lest each machine have an MLflow of its own."""
     block = 'stage("a", outputs={"out": "data/a/x"}, meta={"queue": "gpu", "pool": "licences", "owner": "me"})'
     found = tasks([block, 'stage("b", outputs={"y": "data/b/y"})'], {"airflow": {"pools": {"licences": 2}}})
     assert (found["a"].queue, found["a"].pool) == ("gpu", "licences")
-    assert {(found[name].queue, found[name].pool) for name in ("b", "publish")} == {("default", "default_pool")}
+    assert [(found[name].queue, found[name].pool) for name in ("b", "publish")] == [
+        ("default", "default_pool"),
+        ("home", "default_pool"),
+    ]
     assert drawing.queues(plan.draw(render([block], {"airflow": {"pools": {"licences": 2}}}))) == ["default", "gpu"]
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -32,7 +33,7 @@ QUEUES = {FIRST: "two", SECOND: "one", THIRD: "two", LAST: "one"}
 STOP = 'if [ -n "${STOP_AT:-}" ]; then'
 STOPS = """\
 stop=$project/../../../../stop-at.$(basename "$(dirname "$project")")
-if [ -e "$stop" ]; then STOP_AT=$(cat "$stop"); fi
+if [ -e "$stop" ]; then STOP_AT=$(cat "$stop") && export STOP_AT; fi
 """
 """How a test names the point at which a task's attempt stops: its clone lies in .local/airflow/RUN/STAGE/TRY."""
 ENSURE = """
@@ -109,7 +110,7 @@ def world() -> Iterator[World]:
     machines.bring("one", [*own, stores, *stages, servers])
     machines.bring("two", own)
     machines.serve(servers)
-    one = machines.machine("one", source, "one", AIRFLOW_ADDRESS="10.77.0.1", AIRFLOW_QUEUES="one,default")
+    one = machines.machine("one", source, "one", AIRFLOW_ADDRESS="10.77.0.1", AIRFLOW_QUEUES="one")
     two = machines.machine("two", source, "two")
     reader = machines.machine("two", source, "reader")
     one.make("push-images", timeout=600)
@@ -207,16 +208,18 @@ class Following:
 class Standing:
     """An attempt of a task that stands at a point."""
 
-    def __init__(self, world: World, run: Following, stage: str) -> None:
+    def __init__(self, world: World, run: Following, point: str) -> None:
+        stage, at = POINTS[point]
         self.machine = world.of(stage)
-        self._tries = self.machine.path / ".local" / "airflow" / run.run / stage
-        wait_until(lambda: run.make.poll() is not None or self._markers(), f"{stage} to stop at its point", 600)
+        self._folder = self.machine.path / ".local" / "airflow" / run.run / stage
+        self._marker = re.split("[@/]", at)[-1]
+        wait_until(lambda: run.make.poll() is not None or self._markers(), f"{stage} to stop when {point}", 900)
         assert self._markers(), run.said
         (marker,) = self._markers()
         self.clone = Machine(marker.parent.parent.parent, self.machine.name)
 
     def _markers(self) -> list[Path]:
-        return [*self._tries.glob("*/.local/stopped/*")]
+        return [*self._folder.glob(f"*/.local/stopped/{self._marker}")]
 
     def let_go(self) -> None:
         for marker in self._markers():
@@ -276,39 +279,47 @@ VICTIMS = OF_THE_ATTEMPT | OF_AIRFLOW
 READS, WRITES, FITS = "the first stage reads", "the second has written one of two", "the model is fitted"
 SENT, UNDECIDED = "the data is sent, its entry is not", "the version is there, undecided"
 POINTS = {
-    READS: (FIRST, f"{FIRST}@{FIRST}.py:table"),
+    READS: (FIRST, f"{FIRST}@{FIRST}.py:table:1"),
     WRITES: (SECOND, f"{SECOND}@_local.py:Path.replace:2"),
-    FITS: (THIRD, f"{THIRD}@{THIRD}.py:fit"),
-    SENT: (THIRD, "dvc_adapter.py:size_of"),
-    UNDECIDED: ("publish", "publish/reconcile.py:Judge.__call__"),
+    FITS: (THIRD, f"{THIRD}@{THIRD}.py:fit:1"),
+    SENT: (THIRD, "dvc_adapter.py:size_of:1"),
+    UNDECIDED: ("publish", "publish/reconcile.py:Judge.__call__:1"),
 }
 """A moment of a run: the task, and the function that begins then (see tests/stop)."""
-USUAL = (FITS, SENT, UNDECIDED)
-# Only stages have a stage's container; and machine one's engine has all that the two machines share.
+USUAL = (WRITES, SENT, UNDECIDED)
 OTHERS = {"stage": (READS, WRITES, FITS), "engine": (READS, FITS, SENT)}
-CASES = [(victim, point) for victim in VICTIMS for point in OTHERS.get(victim, USUAL)]
+"""Only stages have a stage's container; and machine one's engine has all that the two machines share."""
 
 
-@pytest.mark.parametrize(("victim", "point"), CASES, ids=[f"{victim}, when {point}" for victim, point in CASES])
-def test_a_kill_changes_nothing(world: World, victim: str, point: str) -> None:
-    """Whatever is killed by its number 9, the run ends by itself with the same bytes, one version and one production,
-    and within 60 s no container of an attempt that died is there."""
-    stage, at = POINTS[point]
-    stops = [clone.path / ".local" / f"stop-at.{stage}" for clone in (world.one, world.two)]
-    for file in stops:
-        file.write_text(at)
-    run = Following(world, f"kill-{CASES.index((victim, point)):02}")
-    try:
-        standing = Standing(world, run, stage)
-        for file in stops:
+def aim(world: World, point: str | None) -> None:
+    """Let the next attempt of a task stop at a point, and no other one."""
+    for clone in (world.one, world.two):
+        for file in (clone.path / ".local").glob("stop-at.*"):
             file.unlink()
-        VICTIMS[victim](world, standing)
-        if victim in OF_THE_ATTEMPT:
-            wait_until(lambda: not standing.containers(), "the end of all containers of the attempt", 60)
-        else:
-            standing.let_go()
+        if point:
+            stage, at = POINTS[point]
+            (clone.path / ".local" / f"stop-at.{stage}").write_text(at)
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_kills_change_nothing(world: World, victim: str) -> None:
+    """Killed by its number 9 at three points of a run, that ends by itself with the same bytes, one version and one
+    production, and within 60 s no container of an attempt that died is there."""
+    points = OTHERS.get(victim, USUAL)
+    aim(world, points[0])
+    run = Following(world, f"kill-{list(VICTIMS).index(victim)}")
+    try:
+        for point, then in pairwise((*points, None)):
+            standing = Standing(world, run, point)
+            aim(world, then)
+            VICTIMS[victim](world, standing)
+            if victim in OF_THE_ATTEMPT:
+                wait_until(lambda here=standing: not here.containers(), "the end of the attempt's containers", 60)
+            else:
+                standing.let_go()
         run.ends_well()
     finally:
+        aim(world, None)
         run.end()
 
 

@@ -117,6 +117,16 @@ def test_the_core_knows_no_optional_room():
     assert not wrong, listed(wrong, "move what the core needs out of the room")
 
 
+def test_a_setting_has_one_owner():
+    """A room's setting is hidden from all other verbs, so none has the name of the core's or of another room's."""
+    owners: dict[str, list[str]] = {}
+    for path in (ROOT / ".env.example", *sorted(ROOT.glob("scripts/*/env.example"))):
+        for name in re.findall(r"^([A-Z][A-Z0-9_]*)=", path.read_text(), re.M):
+            owners.setdefault(name, []).append(str(path.relative_to(ROOT)))
+    wrong = [f"{name} is in {' and '.join(found)}" for name, found in owners.items() if len(found) > 1]
+    assert not wrong, listed(wrong, "leave it in one of them")
+
+
 def modules_of_stages() -> set[str]:
     """Return the names by which code of stages/ could be imported: `stages`, and what the base puts on the path."""
     base = {path.stem for path in (ROOT / "stages" / "base").glob("*.py")}
