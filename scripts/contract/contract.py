@@ -81,7 +81,7 @@ def _of_programs(
         except Unreadable as why:
             what = f"it is no Python that can be read ({why})"
             yield Finding(file, why.line, "python", what, "the image could not be built", "correct it")
-    stage = pipeline.stages.get(name) if pipeline else None
+    stages = [stage for stage in pipeline.stages.values() if stage.block == name] if pipeline else []
     # A block may have a network only with some parameters: its text says whether it ever can.
     has_network = name == BASE or block is None or bool(CAN_REACH_OTHERS.search(block.text))
     for file, program in programs.items():
@@ -89,8 +89,12 @@ def _of_programs(
             why, do = stability.WHY[slip.rule]
             yield Finding(file, slip.node.lineno, slip.rule, slip.what, why, do, slip.node.end_lineno or 0)
     main = f"stages/{name}/{name}.py"
-    if stage and main in programs:
+    if main in programs:
         beside = [program for file, program in programs.items() if file != main]
-        yield from parameters.check(stage, main, programs[main], beside, params, block.line if block else 1)
+        line = block.line if block else 1
+        found = [
+            each for stage in stages for each in parameters.check(stage, main, programs[main], beside, params, line)
+        ]
+        yield from dict.fromkeys(found)  # of a foreach, what its stages have in common is said once
     if pipeline:
         yield from prediction.check(name, programs, pipeline)

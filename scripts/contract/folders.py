@@ -37,9 +37,10 @@ def check(
 ) -> Iterator[Finding]:
     """Check folders against blocks, and blocks against folders; `pipeline` is None without a template that renders."""
     listed = images.files(project.stages)
+    with_block = {stage.block for stage in pipeline.stages.values()} if pipeline else written
     for name, image in known.items():
         if name != BASE:
-            yield from _folder(project, name, image, listed[name], name in (pipeline.stages if pipeline else written))
+            yield from _folder(project, name, image, listed[name], name in with_block)
     if pipeline:
         yield from _tests(pipeline, written, listed)
         yield from _outputs(project, pipeline, written)
@@ -58,7 +59,7 @@ def _folder(project: Project, name: str, image: Image, files: Sequence[str], has
 
 
 def _tests(pipeline: Pipeline, written: Mapping[str, Block], listed: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
-    for name in pipeline.stages:
+    for name in dict.fromkeys(stage.block for stage in pipeline.stages.values()):
         if not any(map(images.is_test, listed.get(name, ()))):
             what, why = f"stages/{name} has no test", "'make test' then passes whatever the stage does"
             do = f"write stages/{name}/test_{name}.py, which 'make test-{name}' runs"
@@ -66,7 +67,7 @@ def _tests(pipeline: Pipeline, written: Mapping[str, Block], listed: Mapping[str
 
 
 def _outputs(project: Project, pipeline: Pipeline, written: Mapping[str, Block]) -> Iterator[Finding]:
-    paths = {path: stage.name for stage in pipeline.stages.values() for path in stage.written.values()}
+    paths = {path: stage.block for stage in pipeline.stages.values() for path in stage.written.values()}
     ignored = _git(project, "check-ignore", "-z", "--no-index", "--stdin", given=[*paths])
     for path, name in paths.items():
         line = written[name].line_of(path) if name in written else 1

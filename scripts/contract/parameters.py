@@ -58,18 +58,18 @@ def check(
     declared = _declared(program)
     if declared is None:
         return
-    lines = {each.name: each.line for each in keys(text) if each.section == stage.name}
+    lines = {each.name: each.line for each in keys(text) if each.section == stage.block}
     files, section = {**stage.inputs, **stage.written}, stage.section or {}
     fields = dict(_fields(declared))
     for name in [*files, *section]:
         if name not in fields:
-            where = (PARAMS, lines.get(name, 1)) if name in section else ("dvc.yaml.template", block_line)
-            what, why = f"{stage.name}.{name} is no field of {declared.name}", "the stage would refuse to start"
+            where = (PARAMS, lines[name]) if name in lines else ("dvc.yaml.template", block_line)
+            what, why = f"{stage.block}.{name} is no field of {declared.name}", "the stage would refuse to start"
             yield Finding(*where, "parameter", what, why, f"add the field in {file}, or take it away here")
     for name, field in fields.items():
         if field.is_required and name not in files and name not in section:
             what = f"{declared.name}.{name} is required, and neither the block nor params.yaml gives it"
-            do = f"add {stage.name}.{name} to params.yaml, or the file to the block, or take the field away"
+            do = f"add {stage.block}.{name} to params.yaml, or the file to the block, or take the field away"
             yield Finding(file, field.node.lineno, "parameter", what, "the stage would refuse to start", do)
     for name in sorted({*files, *section} & {*fields} - _read([program, *beside], declared)):
         what, why = f"{declared.name}.{name} is never read", "a change of it reruns the stage and changes nothing"

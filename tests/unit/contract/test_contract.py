@@ -99,6 +99,19 @@ def track(path):
     subprocess.run([*GIT, "add", "--force", path], check=True)
 
 
+def foreach(values, field):
+    """Add a folder, and a block that makes a stage of each value of it."""
+    program = FILES["stages/one/one.py"].replace("One", "Three").replace('"one"', '"three"')
+    program = program.replace("    level: Annotated[int, Field(ge=0)]\n    place: str | None = None\n", field)
+    program = program.replace(" {args.level} {args.place}", " {args.item}" if field else "")
+    add("stages/three/three.py", program)
+    add("stages/three/test_three.py")
+    each = "item" if field else "key"
+    files = f'inputs={{"raw": "data/in/x.csv"}}, outputs={{"out": "data/${{{each}}}/x.csv"}}'
+    block = f'{{{{ stage("three", foreach={values}, {files}) }}}}'
+    edit("dvc.yaml.template", '{{ stage("two"', block + '\n{{ stage("two"')
+
+
 SLIPS = {
     # what is done, and how each finding begins
     "nothing": (lambda: None, []),
@@ -121,6 +134,11 @@ SLIPS = {
     "a block without a test": (
         lambda: Path("stages/two/tests/new_test.py").unlink(),
         ["dvc.yaml.template:5: test: stages/two has no test; "],
+    ),
+    "a foreach": (lambda: foreach('["x", "y"]', "    item: str\n"), []),
+    "a foreach with an argument more": (
+        lambda: foreach('{"x": {"more": 1}, "y": {"more": 2}}', ""),
+        ["dvc.yaml.template:5: parameter: three.more is no field of ThreeArgs; "],
     ),
     "a document is no test": (
         lambda: Path("stages/two/tests/new_test.py").rename("stages/two/README.md"),
