@@ -25,6 +25,15 @@ PAGE = """\
 <p>In the clone that it belongs to, <code>make ui</code> prints a link that logs in, and the password:</p>
 <form><input type="password" name="password" autofocus aria-label="password"> <button>Log in</button></form>
 """
+LOGGED_IN = """\
+<!doctype html><html lang="en"><meta charset="utf-8"><meta name="referrer" content="no-referrer"><title>MLflow</title>
+<script>
+// In each browser MLflow once opens its assistant, which takes a third of the page and answers only who calls from
+// within the server's container. Its button stays.
+try { localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true"); } catch {}
+location.replace(location.pathname + location.hash);
+</script>
+"""
 SENTENCE = "this MLflow server has a password; expected it by basic authentication: 'make ui' in its clone prints it\n"
 
 Message = MutableMapping[str, Any]
@@ -58,12 +67,18 @@ class Guard:
     def _answer(self, request: Request) -> Response:
         if request.method == "GET" and self._is_right(request.query_params.get(QUERY)):
             response: Response = RedirectResponse(request.url.path, HTTPStatus.SEE_OTHER)
+            if _is_browser(request):
+                response = HTMLResponse(LOGGED_IN, headers={"Cache-Control": "no-store"})
             response.set_cookie(self.cookie, self.password, httponly=True, samesite="lax", max_age=90 * 24 * 3600)
             return response
-        if "text/html" in request.headers.get("Accept", ""):
+        if _is_browser(request):
             return HTMLResponse(PAGE, HTTPStatus.UNAUTHORIZED)
         asked = {"WWW-Authenticate": 'Basic realm="MLflow"'}
         return PlainTextResponse(SENTENCE, HTTPStatus.UNAUTHORIZED, headers=asked)
+
+
+def _is_browser(request: Request) -> bool:
+    return "text/html" in request.headers.get("Accept", "")
 
 
 def _basic(header: str | None) -> str | None:

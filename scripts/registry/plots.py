@@ -27,7 +27,7 @@ MOST_CLASSES, CLASSES_WITH_NUMBERS = 100, 20
 MOST_BARS = 50
 STD = "_std"
 MOST_TICKS = 12  # texts below a picture
-LONGEST_TEXT = 60
+LONGEST_TEXT, LONGEST_GROUP = 60, 30
 IDENTITY = "scatter_identity"
 SCATTERED = ("scatter", IDENTITY)
 LARGEST = 1e100  # what lies beyond is no point: axes would overflow
@@ -207,7 +207,7 @@ def _picture(plot: Plot, series: Sequence[Series], form: str) -> bytes:
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.subplots()
     DRAWINGS[plot.template](axes, series, plot)
-    axes.set_title(_text(plot.look.get("title") or plot.name))
+    axes.set_title(_text(plot.look.get("title") or plot.name), wrap=True)
     for axis, label in (("x", plot.look.get("x_label")), ("y", plot.look.get("y_label"))):
         if label:
             axes.set(**{f"{axis}label": _text(label)})
@@ -222,10 +222,11 @@ def _picture(plot: Plot, series: Sequence[Series], form: str) -> bytes:
 
 def _text(text: Any) -> str:
     """Return a text as matplotlib draws it letter by letter: $ would begin a formula."""
-    found = printable(text)
-    return (found if len(found) <= LONGEST_TEXT else f"{found[: LONGEST_TEXT - 1]}\N{HORIZONTAL ELLIPSIS}").replace(
-        "$", r"\$"
-    )
+    return _cut(printable(text), LONGEST_TEXT).replace("$", r"\$")
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _numbers(cells: Sequence[str], name: str) -> list[float]:
@@ -292,7 +293,9 @@ def _curves_at(
         for group in dict.fromkeys(groups):
             rows = [row for row, of_row in enumerate(groups) if of_row == group]
             rows = rows[:: max(1, len(rows) // MOST_POINTS)]
-            label = " ".join(filter(None, [_label(one, series), group, _constants(one, group, rows)]))
+            label = " ".join(
+                filter(None, [_label(one, series), _cut(group, LONGEST_GROUP), _constants(one, group, rows)])
+            )
             yield label, [xs[row] for row in rows], [ys[row] for row in rows]
 
 

@@ -115,16 +115,19 @@ def decide_by_person(
     record = {"turn": turn, "action": action, "version": version, "replaced": replaced, "reason": reason}
     bearer = state.version(version or replaced)
     record = _log_record(client, who, bearer, record)
+    del record["artifact"]  # the tag has all of it
     client.set_model_version_tag(model, str(bearer.number), f"promotion_{turn}", json.dumps(record))
 
 
 def _log_record(client: MlflowClient, who: str, version: Version, record: dict[str, Any]) -> dict[str, Any]:
-    """Return the record, signed; keep it as an artifact of the version's run, if there is one."""
+    """Return the record, signed, and its `artifact` of the version's run; that is empty if there is no run."""
     record = record | {"at": datetime.now(UTC).isoformat(timespec="seconds"), "by": who}
-    if run_of(client, version):
-        action = record.get("action", "judged").replace(" ", "-")
-        client.log_dict(version.run_id, record, f"decisions/{record['turn']}-{action}-version-{version.number}.json")
-    return record
+    if not run_of(client, version):
+        return record | {"artifact": ""}
+    action = record.get("action", "judged").replace(" ", "-")
+    path = f"decisions/{record['turn']}-{action}-version-{version.number}.json"
+    client.log_dict(version.run_id, record, path)
+    return record | {"artifact": path}
 
 
 # --- the decision
@@ -247,7 +250,7 @@ class Judge:
         model, number = self._model, str(version.number)
         record = _log_record(self._client, self._who, version, record)
         self._client.update_model_version(model, number, description=f"{verdict.stage}: {verdict.reason}")
-        self._client.set_model_version_tag(model, number, "decision_record", json.dumps(record))
+        self._client.set_model_version_tag(model, number, "decision_record", json.dumps(records.in_tag(record)))
         self._client.set_model_version_tag(model, number, "reason", verdict.reason)
         self._client.set_model_version_tag(model, number, "decision", verdict.stage)
 

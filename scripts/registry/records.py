@@ -4,8 +4,9 @@ MLflow has no compare-and-set. A promotion is several calls (stages, aliases); a
 them, and another machine's calls may come between them. So the *records* decide, and stages and aliases follow them:
 whoever comes next makes them follow (`next_step` says how), always to the same end.
 
-- A version's tag `decision` (Production or Staging) is the last call of the decision on it; `decision_record` holds all
-  of it. Versions are decided on in their order, each by whoever comes first, so none is ever skipped.
+- A version's tag `decision` (Production or Staging) is the last call of the decision on it; `decision_record` holds
+  what is read of it, and names the artifact that holds all. Versions are decided on in their order, each by whoever
+  comes first, so none is ever skipped.
 - A person's decision is the tag `promotion_<turn>` of the version that it puts into production (or takes out).
 - Each promotion has a turn, one more than the highest that its writer saw. The last turn is in production; of two with
   the same turn, a person's.
@@ -32,6 +33,8 @@ RESERVED = re.compile(
     rf"|{SCORER_IMAGE}|{SCORER_PARAMS}|{TEST_DATA}|{COMMIT}|{DIRTY}"
 )
 """The names of tags that no metric may have."""
+IN_TAG = ("turn", "score", "champion", "champion_score", "p_value", "at", "by", "artifact")
+"""What of the record of a decision its tag holds. Tags are for people: the rest is in the artifact, if there is one."""
 OLD_MODEL_FILE = "model/model.skops"
 """Where versions without the tag `model_file` have their file."""
 LONGEST_NAME, LONGEST_TAG, LONGEST_PARAM = 250, 5000, 500
@@ -52,6 +55,14 @@ class ScoredBy(NamedTuple):
     def rows_file(self) -> str:
         """The artifact of a model's run with the score of each row, as JSON."""
         return f"scores/{sha256('\0'.join(self).encode()).hexdigest()[:12]}.json"
+
+
+def in_tag(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a decision's record goes into a tag: all, if no artifact holds it."""
+    if not record.get("artifact"):
+        return dict(record)
+    known = {name: record[name] for name in IN_TAG if record.get(name) is not None}
+    return known | {"score": record.get("score")}  # a null says that it was not measured
 
 
 class Version(NamedTuple):
@@ -84,7 +95,7 @@ class Version(NamedTuple):
 
     @property
     def record(self) -> dict[str, Any]:
-        """The record of the decision on it; empty if it was made before there were records. Raise Unclear."""
+        """The record of the decision on it, as its tag has it; empty if there were no records yet. Raise Unclear."""
         return self.parsed("decision_record") if "decision_record" in self.tags else {}
 
     def parsed(self, tag: str) -> dict[str, Any]:

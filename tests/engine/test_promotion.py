@@ -157,6 +157,7 @@ def test_the_versions_page_shows_where_it_comes_from(pages: dict[str, dict[str, 
     tags = ("git_commit", "dvc_lock_sha256", "model_file", "scorer_image", "scorer_params", "test_data_sha256")
     for text in ("@ production", "Production", "Source Run", "accuracy", *tags):
         assert text in shown
+    assert "MLflow Assistant" not in shown  # which would take a third of the page
 
 
 @pytest.mark.deep  # it needs a browser, whose image takes a minute

@@ -160,7 +160,7 @@ def test_a_version_that_waits_for_its_decision_gets_it(old: Model) -> None:
     assert old.publish(0.9).reason == "not better than production: its accuracy 0.9 against 0.95 of version 4"
     assert old.stages() == {1: "Archived", 2: "Archived", 3: "Staging", 4: "Production", 5: "Staging"}
     assert old.measurements == ["model.skops", "model.skops"]
-    assert old.state().version(4).record["rule"]["metric"] == "accuracy"
+    assert old.state().version(4).record["score"] == 0.95
 
 
 def test_a_model_that_the_old_code_published_is_published_to_its_end(old: Model) -> None:

@@ -91,6 +91,16 @@ def test_the_link_logs_a_browser_in(client):
     assert client.get("/api/x").text == "here /api/x"
 
 
+def test_a_browser_shows_what_it_was_led_to(client):
+    """It gets the cookie with a page that leads on without the password, and keeps MLflow's assistant closed."""
+    answer = client.get("/?password=right", headers={"Accept": "text/html,*/*"})
+    assert (
+        answer.status_code == 200 and "right" not in answer.text and "mlflow-0123=right" in answer.headers["Set-Cookie"]
+    )
+    assert "location.replace(location.pathname + location.hash)" in answer.text and "assistant" in answer.text
+    assert client.get("/api/x").text == "here /api/x"
+
+
 def test_a_socket_needs_the_password_too(client):
     """A web socket without it is closed before it is accepted."""
     with pytest.raises(WebSocketDisconnect), client.websocket_connect("/socket"):

@@ -100,6 +100,14 @@ def test_what_a_column_says_of_a_whole_line(drawn):
     assert points == lines(drawn[0]) == [[[x / 7 for x in range(8)], [x * x / 49 for x in range(8)]]] * 2
 
 
+def test_a_long_class_keeps_its_area(drawn):
+    """Of a long name the end is left out in the legend, and not what stands behind it; a long title is wrapped."""
+    rows = [[name, str(x), str(x), "0.5"] for name in ("a", "b" * 50) for x in range(2)]
+    look = {"x": "fpr", "y": "tpr", "title": "word " * 20}
+    draw({"m/roc.csv": look}, tables={"m/roc.csv": Table(["class", "fpr", "tpr", "auc"], rows)})
+    assert labels(drawn[0]) == ["a (auc 0.5)", f"{'b' * 29}… (auc 0.5)"] and drawn[0].title.get_wrap()
+
+
 def test_twice_the_same_drawing():
     """The same plot is the same picture, byte for byte, each time and in both forms."""
     for form in ("png", "svg"):

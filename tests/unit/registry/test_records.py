@@ -272,3 +272,11 @@ def test_very_many_names_that_become_the_same():
     """A hundred thousand of them are told apart in no time."""
     found = records.clean_names(dict.fromkeys(range(100_000), "@"))
     assert len({*found.values()}) == 100_000 and max(map(len, found.values())) <= 250
+
+
+def test_what_of_a_record_its_tag_holds():
+    """Beside an artifact that has all of it, what is read: a score that is null, too. Without one, all of it."""
+    record = {"turn": 2, "score": None, "champion": None, "p_value": 0.5, "rule": {"metric": "f1"}, "by": "ann"}
+    short = {"turn": 2, "score": None, "p_value": 0.5, "by": "ann"}
+    assert records.in_tag(record | {"artifact": "decisions/a.json"}) == short | {"artifact": "decisions/a.json"}
+    assert records.in_tag(record | {"artifact": ""}) == record | {"artifact": ""}
