@@ -204,6 +204,6 @@ def compare(bench: Bench, record: Record) -> None:
     record.notes.append(
         "Both servers have the example's forest of 100 trees, no network, and their clients in their own container, on "
         "connections that are kept open; a request has one row. MLflow's image is Python's with MLflow and what the "
-        "version asks for. The loop writes what make predict does but version and hash; the time of ten rows is left out "
-        "of the rows a second."
+        "version asks for. The loop writes what make predict does but version and hash. The time of ten rows is not in "
+        "the rows a second."
     )
