@@ -144,8 +144,10 @@ class Server:
         self._run(command, expected)
         with ThreadPoolExecutor(1) as beside:
             opened = beside.submit(self._run, ["docker", "start", self.door], expected)
-            self.start()
-            opened.result()
+            try:
+                self.start()
+            finally:
+                opened.result()  # the first cause, if both failed
         while not self._listens() and self.is_open():
             time.sleep(LISTENS)
 

@@ -4,6 +4,7 @@ import pytest
 
 from scripts.project import Project, UserError
 from scripts.serving import model_image, predicting
+from scripts.serving.verbs import push_image
 
 
 @pytest.fixture
@@ -65,3 +66,10 @@ def test_where_nothing_is_written(project, name, sentence):
 def test_an_images_name():
     """A model's name is made one that Docker takes."""
     assert model_image.name_of("Iris Classifier/2", 3, "ab" * 32) == "iris-classifier-2:3-abababababab"
+
+
+def test_an_image_is_sent_to_a_registry_that_is_named(monkeypatch):
+    """Without IMAGE_REGISTRY a sentence says so before anything is built."""
+    monkeypatch.setenv("IMAGE_REGISTRY", "")
+    with pytest.raises(UserError, match="IMAGE_REGISTRY is empty; expected the address of a registry"):
+        push_image.main([])
