@@ -224,24 +224,39 @@ def test_a_time_limit_is_read_as_timeout_reads_it(given, seconds):
     assert settings.seconds(given) == seconds
 
 
-def test_the_shells_limit_of_one_stage_reaches_the_runner(tmp_path):
-    """`MY_SCORE_MEMORY=4g make run` counts: the script that starts the runner passes it on, like the common one."""
+@pytest.fixture
+def runner_of(tmp_path):
+    """Return a function that calls the script that starts the runner; it returns what docker was called with."""
     log = tmp_path / "log"
     (tmp_path / "docker").write_text(
         f'#!/bin/sh\nprintf "%s " "$@" >> {log}\nif [ "$1" = info ]; then echo linux; fi\n'
         'case "$*" in *"cat /seen/nonce") cat .local/nonce ;; esac\n'
     )
     (tmp_path / "docker").chmod(0o755)
-    environ = os.environ | {
-        "PATH": f"{tmp_path}:{os.environ['PATH']}",
-        "RUNNER_SOCKET": "/var/run/docker.sock",
-        "PYTHON_IMAGE": "python",
-        "STAGE_MEMORY": "3g",
-        "MY_SCORE_MEMORY": "4g",
-    }
-    subprocess.run(["sh", "scripts/host/runner.sh", "status"], cwd=ROOT, env=environ, check=True, capture_output=True)
-    assert "--env STAGE_MEMORY " in log.read_text()
-    assert "--env MY_SCORE_MEMORY " in log.read_text()
+    always = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "RUNNER_SOCKET": "/var/run/docker.sock"}
+
+    def call(verb, **variables):
+        environ = os.environ | always | {"PYTHON_IMAGE": "python"} | variables
+        subprocess.run(["sh", "scripts/host/runner.sh", verb], cwd=ROOT, env=environ, check=True, capture_output=True)
+        return log.read_text()
+
+    return call
+
+
+def test_the_shells_limit_of_one_stage_reaches_the_runner(runner_of):
+    """`MY_SCORE_MEMORY=4g make run` counts: the script that starts the runner passes it on, like the common one."""
+    called = runner_of("status", STAGE_MEMORY="3g", MY_SCORE_MEMORY="4g")
+    assert "--env STAGE_MEMORY " in called and "--env MY_SCORE_MEMORY " in called
+
+
+def test_a_shell_knows_who_commits(runner_of):
+    """In `make shell` git and DVC have the name and address that the user's own git has; no other verb needs them."""
+    variables = {"GIT_CONFIG_COUNT": "2", "GIT_CONFIG_KEY_0": "user.name", "GIT_CONFIG_VALUE_0": "A User"}
+    variables |= {"GIT_CONFIG_KEY_1": "user.email", "GIT_CONFIG_VALUE_1": "user@example.com"}
+    assert "GIT_" not in runner_of("status", **variables)
+    called = runner_of("shell", **variables)
+    for who in ("AUTHOR", "COMMITTER"):
+        assert f"--env GIT_{who}_NAME=A User " in called and f"--env GIT_{who}_EMAIL=user@example.com " in called
 
 
 # --- MLflow and DVC's remote ----------------------------------------------------------------------------------------

@@ -706,6 +706,20 @@ def test_a_stage_gets_what_it_reads_and_no_more(elsewhere):
     assert cached(project) == ["b\n"]
 
 
+def test_one_file_of_a_result_is_given(elsewhere):
+    """A file that a stage wrote elsewhere is put in its place, and nothing else is fetched; one that none wrote, or
+    that the remote lost, is not."""
+    project = elsewhere(chain("a", "b"))
+    with dvc_adapter.repository(project.root) as repo:
+        planned = dvc_adapter.plan(repo, ["b"])
+        results = dvc_adapter.Results(repo, planned)
+        assert all(map(results.find, planned.stages))
+        assert [results.give(path) for path in ("b.out", "x.out", "c.out")] == [True, False, False]
+        assert Path("b.out").read_text() == "b\n" and cached(project) == ["b\n"]
+        shutil.rmtree(project.dvc_remote / "files")
+        assert not results.give("a.out")
+
+
 FOLDERS = {
     "a": {"cmd": "mkdir a && echo 1 > a/one && echo 2 > a/two", "deps": ["x.out"], "outs": ["a"]},
     "b": {"cmd": "cat a/one > b.out", "deps": ["a/one"], "outs": ["b.out"]},

@@ -111,6 +111,22 @@ def test_the_patch_makes_the_code(committed, tmp_path):
     assert code_of(applied(committed, patch, tmp_path)) == code_of(committed.root)
 
 
+def test_a_file_can_count_with_another_text(committed, git, tmp_path):
+    """A text given in place of a file's is in the patch, beside all else that is not committed; the file, the index and
+    the objects of the clone stay as they are."""
+    change(committed)
+    before = (code_of(committed.root), git("status", "--porcelain"), git("count-objects"))
+    instead = {"params.yaml": "train: {seed: 7}\n"}
+    patch = provenance.uncommitted(provenance.head(committed), committed, instead)
+    tree = applied(committed, patch, tmp_path)
+    assert code_of(tree).pop(Path("params.yaml"))[1] == b"train: {seed: 7}\n"
+    for tree_or_clone in (found := [code_of(tree), before[0]]):
+        del tree_or_clone[Path("params.yaml")]
+    assert found[0] == found[1]
+    assert (code_of(committed.root), git("status", "--porcelain"), git("count-objects"))[1:] == before[1:]
+    assert (committed.root / "params.yaml").read_text() == "train: {seed: 2}\n"
+
+
 def test_nothing_else_travels(committed, tmp_path):
     """Of new files only the code's are in the patch; none of .env.example, no data, no token, no ignored file."""
     change(committed)
