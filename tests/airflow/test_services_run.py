@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from scripts.project import ROOT
-from tests.conftest import Clone, Make, last_line
+from tests.conftest import Clone, Make, last_line, wait_until
 
 pytestmark = [pytest.mark.docker, pytest.mark.deep]
 ROOM = ROOT / "scripts" / "airflow"
@@ -115,6 +115,25 @@ def test_bad_input_fails_at_once_with_its_sentence(clone: Clone, failed: Make) -
     tries = {task["task_id"]: (task["state"], task["try_number"]) for task in found}
     assert tries["preprocess"] == ("failed", 1)
     assert tries["train"][0] == tries["publish"][0] == "upstream_failed"
+
+
+def test_two_commits_at_once_do_not_disturb_each_other(
+    clone: Clone, ran: Make, failed: Make, clone_at: Callable[[str], Clone]
+) -> None:
+    """Of two commits that run at the same time, each gets the dvc.lock that `make run` gives it elsewhere."""
+    elsewhere, runs = clone_at("elsewhere"), {}
+    for seed in (59, 60):
+        clone.edit("params.yaml", f"seed: {seed - 1}", f"seed: {seed}")
+        clone.git("commit", "--all", "--quiet", "--message", f"seed {seed}")
+        runs[seed] = run_of(clone.make("airflow-run"))
+    state = "dags/pipeline/dagRuns/{}"
+    assert [asked(clone, state.format(run))["state"] for run in runs.values()] == ["running", "running"]
+    for seed, run in runs.items():
+        wait_until(lambda run=run: asked(clone, state.format(run))["state"] in ("success", "failed"), "its end", 1200)
+        elsewhere.edit("params.yaml", f"seed: {seed - 1}", f"seed: {seed}")
+        elsewhere.make("run")
+        made = clone.path / ".local" / "airflow" / run / "dvc.lock"
+        assert made.read_bytes() == (elsewhere.path / "dvc.lock").read_bytes()
 
 
 @pytest.fixture(scope="module")
