@@ -167,7 +167,7 @@ def write_table(path: Path, rows: int) -> None:
 
 def files(bench: Bench, record: Record, clone: Clone) -> None:
     """Rows a second, without the time that each side takes for a table of a few rows."""
-    rows, few = bench.size(2_000_000, 1000), 10
+    rows, few = bench.size(2_000_000, 100_000), 10
     source, said = clone.path / "data" / "new.csv", clone.path / "data" / "new.predictions.csv"
     (model,) = clone.path.glob(".local/serving/*/models/*/model.*")
     scorer = re.search(r"stages/evaluate:\w+", (clone.path / "dvc.yaml").read_text())[0]
