@@ -64,6 +64,7 @@ def page(run: Run, drawings: Sequence[Drawing] = (), *, renew: float = 0, moved_
         most=MOST_ROWS,
         is_here=is_here,
         differs=differs,
+        params_differ=any(differs(param["value"], param["last"]) for param in run["params"]),
         counted=counted(run["stages"]),
         **shown,
     )

@@ -93,6 +93,16 @@ def test_what_the_page_says(events):
         assert words in found.words, words
 
 
+def test_a_first_run_has_no_columns_for_what_was_before(events):
+    """Without a last run, or a version to compare with, no column is empty from top to bottom."""
+    metric = {"file": "m.json", "name": "accuracy", "value": 0.7, "last": None, "production": None}
+    param = {"name": "fit.depth", "value": "3", "last": None}
+    words = read(page.page(run_of(events, metrics=[metric], params=[param]))).words
+    assert "accuracy" in words and not re.search("Last run|Production before|Change", words)
+    words = read(page.page(run_of(events, metrics=[metric | {"last": 0.6}], params=[param | {"last": "2"}]))).words
+    assert words.count("Last run") == 2 and "Production before" not in words
+
+
 @pytest.mark.parametrize(
     "address", ["https://example.com/#/m", "javascript:alert(1)", "http://127.0.0.1.example.com/", None]
 )

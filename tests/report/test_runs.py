@@ -3,10 +3,13 @@
 import json
 import re
 import subprocess
-import time
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from docker import DockerClient
 
 from tests.conftest import Clone, last_line, wait_until
 from tests.report.schema import faults
@@ -25,20 +28,34 @@ def run_json(clone: Clone) -> dict[str, Any]:
     return found
 
 
-def ran_within(clone: Clone, run: dict[str, Any], stage: str) -> float:
-    """Return how long a stage's container ran, in seconds, as the engine has it."""
-    times = ("--since", run["began"], "--until", f"{time.time():.3f}")
-    found = clone.docker(
-        "events", *times, "--filter", f"label=pipeline.stage={stage}", "--format", "{{.Action}} {{.TimeNano}}"
-    )
-    at = {action: int(nanoseconds) / 1e9 for action, nanoseconds in (line.split() for line in found)}
-    return at["die"] - at["start"]
+@contextmanager
+def watching(clone: Clone) -> Iterator[dict[tuple[str, str], float]]:
+    """Collect when the engine says that each stage's container did what: by stage and action, in seconds since 1970.
+
+    It is asked at once: of what has been, an engine keeps the last 256 events alone.
+    """
+    client, found = DockerClient.from_env(), {}
+    events = client.events(decode=True, filters={"event": ["start", "die"], "label": [clone.label, "pipeline.stage"]})
+
+    def follow() -> None:
+        for event in events:
+            found[event["Actor"]["Attributes"]["pipeline.stage"], event["Action"]] = event["timeNano"] / 1e9
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    try:
+        yield found
+    finally:
+        events.close()
+        thread.join()
+        client.close()
 
 
 def test_a_run_a_failure_and_a_kill(clone: Clone) -> None:
     """A run has a report whose parts are the stage's time; so has one that fails; one that is killed shows what it had
     noted; a run with nothing to do leaves none; and a room that fails fails no run."""
-    first = clone.make("run")
+    with watching(clone) as engine:
+        first = clone.make("run")
     page = clone.path / re.search(r"^report +(\S+)$", first.stdout, re.M)[1]
     assert page.as_uri() == last_line(clone.make("report")) and len(page.read_bytes()) < 300_000
     run = run_json(clone)
@@ -49,7 +66,8 @@ def test_a_run_a_failure_and_a_kill(clone: Clone) -> None:
         began = next(span["from"] for span in spans if span["part"] == "cache")  # DVC's first look
         printed = float(re.search(rf"^{stage['name']} +ran \(([\d.]+) s\)$", first.stdout, re.M)[1])
         assert spans[-1]["to"] - began == pytest.approx(printed, abs=0.06)  # it is rounded
-        assert 0 < parts["run"] <= ran_within(clone, run, stage["name"]) + 0.01  # less, if it had started early
+        ran = engine[stage["name"], "die"] - engine[stage["name"], "start"]
+        assert 0 < parts["run"] <= ran + 0.01  # less, if it had started early
         assert stage["why"] == ["it is new"]
     assert max(stage["memory"]["peak"] or 0 for stage in run["stages"]) > 1_000_000
     (model,) = run["models"]
