@@ -103,8 +103,9 @@ def install(clone: Clone, works: list[Work]) -> None:
     for folder in (clone.path / "stages").iterdir():
         if folder.is_dir() and folder.name != images.BASE:
             shutil.rmtree(folder)
-    # Each makes bytes of its own: DVC runs no stage whose output another one has brought into its cache.
-    sections = {work.name: {"value": work.name, **work.does} for work in works}
+    # Each makes bytes of its own: DVC runs no stage whose output another one has brought into its cache. And each has a
+    # parameter: of one with neither inputs nor parameters DVC keeps no result.
+    sections = {work.name: {"value": work.name, **work.does} for work in (Work(MODEL), *works)}
     (clone.path / "params.yaml").write_text(yaml.safe_dump({**PUBLISHING, **sections}, sort_keys=False))
     (clone.path / "dvc.yaml.template").write_text(template(works))
     _build(clone, [SCORE, *(work.name for work in works)])
