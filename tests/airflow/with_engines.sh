@@ -36,6 +36,7 @@ watch() { # NAME
     wait "$engine" || true
     umount "$own/net"
     umount "$own/data" 2> /dev/null || true # what a killed engine had mounted onto itself
+    umount "$own/exec/netns/default" 2> /dev/null || true # what a container on its network had mounted
 }
 
 if [ "$(id -u)" = 0 ] && command -v dockerd > /dev/null && unshare --net true 2> /dev/null; then
