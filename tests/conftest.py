@@ -23,14 +23,23 @@ import pytest
 import yaml
 from docker import DockerClient
 from docker.errors import NotFound
+from hypothesis import settings
 
 from scripts.pipeline import template
 from scripts.pipeline.containers import stop
 from scripts.project import ROOT
 
 pytest.register_assert_rewrite("tests.killing")
+settings.register_profile("the same each time", derandomize=True)
 
 Make = subprocess.CompletedProcess[str]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let `make test` try the same examples each time; `make test-deep`, which runs all tests, looks for others."""
+    if config.option.markexpr:
+        settings.load_profile("the same each time")
+
 
 # What is in tests/project/.
 STAGES = ("ingest", "preprocess", "train", "evaluate")

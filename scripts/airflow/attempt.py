@@ -39,6 +39,7 @@ class Attempt:
         self._command = command
         self._clone = clone
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_to_stop = False
 
     def run(self, say: Callable[[str], object]) -> End:
         """Run it to its end; `say` gets each line that it prints."""
@@ -52,6 +53,8 @@ class Attempt:
             start_new_session=True,
         ) as process:
             self._process = process
+            if self._is_to_stop:  # it was stopped as it began
+                self.stop()
             assert process.stdout
             while line := process.stdout.readline(LONGEST):
                 text = shown(line)
@@ -66,6 +69,7 @@ class Attempt:
 
     def stop(self) -> None:
         """End it, as Ctrl-C would: make, the runner and the stage's container end in order."""
+        self._is_to_stop = True
         if not self._process or self._process.poll() is not None:
             return
         with suppress(ProcessLookupError):

@@ -234,6 +234,13 @@ def test_a_task_that_is_stopped_leaves_no_process(tmp_path):
     wait_until(lambda: not status.exists() or "zombie" in status.read_text(), "its other process to end", 5)
 
 
+def test_a_task_may_be_stopped_before_it_begins(tmp_path):
+    """A stop that comes as a task is just beginning is not lost."""
+    running = attempt.Attempt(["sleep", "60"], tmp_path)
+    running.stop()
+    assert running.run(lambda line: None).code == 128 + 15
+
+
 # --- a patch travels
 
 
