@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import Any
 
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.websockets import WebSocketClose
 
 QUERY = "password"
@@ -34,6 +34,9 @@ try { localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "tru
 location.replace(location.pathname + location.hash);
 </script>
 """
+WHO = "/ajax-api/2.0/mlflow/users/current"
+"""What each page of MLflow asks first, of `basic-auth`. Without an answer the browser's console tells of an error."""
+NO_USERS = {"user": None, "is_basic_auth": False}
 SENTENCE = "this MLflow server has a password; expected it by basic authentication: 'make ui' in its clone prints it\n"
 
 Message = MutableMapping[str, Any]
@@ -52,7 +55,8 @@ class Guard:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket") or self._is_known(HTTPConnection(scope)):
-            await self.app(scope, receive, send)
+            app = JSONResponse(NO_USERS) if scope.get("path") == WHO else self.app
+            await app(scope, receive, send)
         elif scope["type"] == "websocket":
             await WebSocketClose()(scope, receive, send)
         else:

@@ -1,6 +1,6 @@
 """Looks at web pages: takes {name: {url, texts, curves, cookies}} as JSON on standard input and waits until each page
 shows its texts and, by metric, curves of at least so many points. Writes <name>.png below the folder that is the first
-argument, and prints {name: {text, curves}} as JSON."""
+argument, and prints {name: {text, curves, errors}} as JSON, where `errors` are what the browser's console tells of."""
 
 import json
 import sys
@@ -28,6 +28,8 @@ FLAGS = [
     # No page may fetch anything from elsewhere.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
+RESIZED = "ResizeObserver loop completed"
+"""A browser says so where something changed its size twice within a frame; nothing is lost by that."""
 CURVES = """
 const cards = [...document.querySelectorAll('[data-testid="experiment-view-compare-runs-card"]')];
 return Object.fromEntries(cards.map(card => {
@@ -76,12 +78,15 @@ def look(
     except TimeoutException:
         print(f"{name}: not all of {[*texts, *curves]} came", file=sys.stderr)
     browser.save_screenshot(str(folder / f"{name}.png"))
-    return {"text": text_of(browser), "curves": curves_of(browser)}
+    told = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    errors = [message for message in told if RESIZED not in message]
+    return {"text": text_of(browser), "curves": curves_of(browser), "errors": errors}
 
 
 def main() -> None:
     folder = Path(sys.argv[1])
     options = ChromeOptions()
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     options.binary_location = "/usr/bin/chromium"
     for flag in FLAGS:
         options.add_argument(flag)

@@ -142,6 +142,12 @@ def pages(registered: list[dict], browser: Browser) -> dict[str, dict[str, Any]]
 
 
 @pytest.mark.deep  # it needs a browser, whose image takes a minute
+def test_no_page_of_mlflow_logs_an_error(pages: dict[str, dict[str, Any]]) -> None:
+    """On MLflow's pages of model, version, run, experiment and artifacts the browser's console tells of no error."""
+    assert {name: page["errors"] for name, page in pages.items() if page["errors"]} == {}
+
+
+@pytest.mark.deep  # it needs a browser, whose image takes a minute
 def test_the_models_page_shows_versions_aliases_and_reasons(pages: dict[str, dict[str, Any]]) -> None:
     """The registered model's page lists four versions with aliases, decisions and reasons."""
     shown = pages["model"]["text"]

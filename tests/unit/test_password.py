@@ -45,6 +45,13 @@ def basic(text):
     return {"Authorization": f"Basic {b64encode(text).decode()}"}
 
 
+def test_a_page_that_asks_who_is_there_is_told_nobody(client):
+    """MLflow's pages ask for the user, of which only its `basic-auth` tells: the answer is that there is none."""
+    asked = client.get("/ajax-api/2.0/mlflow/users/current", headers=basic(b"me:right"))
+    assert (asked.status_code, asked.json()) == (200, {"user": None, "is_basic_auth": False})
+    assert client.get("/ajax-api/2.0/mlflow/users/current").status_code == 401
+
+
 @pytest.mark.parametrize("user", [b"me", b"", b"a b"])
 def test_the_password_lets_in(client, user):
     """Basic authentication with the right password, and any user name, gets through."""
