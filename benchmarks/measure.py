@@ -54,6 +54,8 @@ class Record:
     ratios: dict[str, float] = field(default_factory=dict)
     bounds: list[Bound] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    parts: dict[str, list[str]] = field(default_factory=dict)
+    """By the name of a whole, what it is made of, in order: drawn as one bar."""
 
     def alternate(self, sides: Mapping[str, Callable[[], Sample]], repetitions: int) -> None:
         """Calls the sides in turn, A B A B ..., so that whatever else the machine does falls on each alike."""
@@ -92,5 +94,6 @@ class Record:
             "measured": [measurement.as_json() for measurement in self.measured.values()],
             "ratios": {name: round(value, 3) for name, value in self.ratios.items()},
             "bounds": [bound.as_json() for bound in self.bounds],
+            "parts": self.parts,
             "notes": self.notes,
         }

@@ -78,17 +78,21 @@ def draw(results: Results, path: Path) -> None:
 
     times = {name: [m for m in result["measured"] if m["unit"] == "s"] for name, result in results.items()}
     times = {name: measured for name, measured in times.items() if measured}
-    heights = [len(measured) + 2 for measured in times.values()] or [1]
+    wholes = {name: {m["name"]: m["median"] for m in measured} for name, measured in times.items()}
+    bars = [(wholes[name], whole, parts) for name in times for whole, parts in results[name].get("parts", {}).items()]
+    heights = [len(measured) + 2 for measured in times.values()] + [7] * len(bars) or [1]
     figure, panels = pyplot.subplots(
         len(heights),
         figsize=(10, 0.2 * sum(heights) + 1),
         height_ratios=heights,
-        sharex=True,
         squeeze=False,
         layout="constrained",
     )
     for panel, (name, measured) in zip(panels[:, 0], times.items(), strict=False):
         draw_panel(panel, name, measured)
+        panel.sharex(panels[0, 0])
+    for panel, (medians, whole, parts) in zip(panels[len(times) :, 0], bars, strict=False):
+        draw_bar(panel, whole, {part: medians[part] for part in parts if part in medians})
     figure.savefig(path, dpi=100, metadata={"Software": None})
     pyplot.close(figure)
 
@@ -103,3 +107,15 @@ def draw_panel(panel: Any, name: str, measured: list[Mapping[str, Any]]) -> None
     panel.xaxis.set_major_formatter("{x:g} s")
     panel.tick_params(axis="x", labelbottom=True, labelsize=7)
     panel.grid(alpha=0.3, axis="x")
+
+
+def draw_bar(panel: Any, whole: str, parts: Mapping[str, float]) -> None:
+    """The parts of a whole as one bar, in seconds, each named below with its own."""
+    since = 0.0
+    for name, seconds in parts.items():
+        panel.barh(0, seconds, left=since, label=f"{name} {value(seconds, 's')} s")
+        since += seconds
+    panel.set(title=f"{whole}: its parts", yticks=[], ylim=(-0.5, 0.5), xlim=(0, since or 1))
+    panel.xaxis.set_major_formatter("{x:g} s")
+    panel.tick_params(axis="x", labelsize=7)
+    panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.35), ncols=4, fontsize=7, frameon=False)

@@ -3,9 +3,10 @@
 import json
 
 import pytest
+from PIL import Image
 
 from benchmarks import cgroups, engine, pipelines, report
-from benchmarks.comparisons import NAMES, full_run
+from benchmarks.comparisons import NAMES, first_run, full_run
 from benchmarks.engine import Layers
 from benchmarks.measure import Bound, Measurement, Record
 from benchmarks.pipelines import Work
@@ -93,6 +94,39 @@ def test_results_of_others_stay(tmp_path, record):
     report.write(path, report.read(path) | {"builds": result(record)})
     assert {name: found["commit"] for name, found in report.read(path).items()} == {"data": "old", "builds": "0123"}
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_parts_of_a_whole_are_drawn(tmp_path, record):
+    """A whole whose parts are named is drawn as a bar; one of its parts that did not come is left out."""
+    record.add("whole", 3)
+    record.add("first", 1)
+    report.write(tmp_path / "without.json", {"data": result(record)})
+    record.parts["whole"] = ["first", "second"]
+    report.write(tmp_path / "results.json", {"data": result(record)})
+    assert report.read(tmp_path / "results.json")["data"]["parts"] == {"whole": ["first", "second"]}
+    heights = [Image.open(tmp_path / f"{name}.png").height for name in ("without", "results")]
+    assert heights[0] < heights[1]
+
+
+def test_a_first_run_is_taken_apart_by_its_lines():
+    """Each step of a first run goes from the line that begins it to the next one's; one that did not come has none."""
+    lines = [
+        "no engine: installing ...",
+        "pulling python:3.13",
+        "building the runner image x",
+        "ingest     | starts in y",
+    ]
+    found = first_run.steps([*zip((1.0, 10.0, 40.0, 70.0), lines, strict=True), (71.0, "pulling again")], 90.0)
+    assert found == {"Docker engine": 10, "Python image": 30, "runner image": 30, "stages, publishing": 20}
+
+
+def test_a_full_run_is_taken_apart_by_its_report():
+    """The parts of a full run add up to the whole: what its report says of stages, and what comes before and after."""
+    spans = [("waiting", 1, 1.5), ("run", 1.5, 4), ("cache", 4, 4.5), ("run", 4.5, 6)]
+    stages = [{"spans": [{"part": part, "from": since, "to": until} for part, since, until in spans]}]
+    found = full_run.parts({"seconds": 7.5, "stages": stages}, 8.0)
+    assert (found["waiting"], found["run"], found["cache"], found["border"]) == (0.5, 4, 0.5, 0)
+    assert (found[full_run.BEFORE], found[full_run.AFTER], sum(found.values())) == (1.5, 1.5, 8)
 
 
 # --- What is asked for ----------------------------------------------------------------------------------------------
