@@ -27,6 +27,8 @@ BUSY = re.compile(rf"{TRANSIENT.pattern}|is already in use by container|is alrea
 OTHER_SCHEMA = re.compile("out-of-date database schema|Can't locate revision")
 """What MLflow says of a database that another version of it has made."""
 PORT = re.compile("port is already allocated|address already in use|ports are not available|hostPort|Invalid ip", re.I)
+BOUND = re.compile(r":(\d+): bind: address already in use")
+"""What older engines say if a program outside of Docker has the port that they chose out of a range."""
 
 
 def answers(timeout: float = 2) -> bool:
@@ -60,12 +62,18 @@ def start(project: Project = PROJECT, *, even_if_it_answers: bool = False) -> bo
 
 
 def _up() -> None:
-    for last in (False,) * (TRIES - 1) + (True,):
-        done = _compose("up", "--detach", "--quiet-pull", capture_output=True)
+    ports, tries = os.environ["MLFLOW_PORT"], TRIES
+    while True:
+        settled = os.environ | {"MLFLOW_PORT": ports}
+        done = _compose("up", "--detach", "--quiet-pull", capture_output=True, env=settled)
         if not done.returncode:
             return
         words = " ".join(done.stderr.split())[-400:]
-        if last or not BUSY.search(words):
+        if left := _above(ports, words):
+            ports = left
+            continue
+        tries -= 1
+        if not tries or not BUSY.search(words):
             break
         time.sleep(PAUSE)
     if PORT.search(words):
@@ -73,6 +81,14 @@ def _up() -> None:
     else:
         expected = "Docker to start it: run again, and if that fails too, 'make doctor'"
     raise UserError(f"the local MLflow server could not be started: {words}; expected {expected}")
+
+
+def _above(ports: str, words: str) -> str | None:
+    """Return the ports of a range above the one that Docker says is taken; None if it does not, or if none is left."""
+    taken, last = BOUND.search(words), ports.partition("-")[2]
+    if not taken or not last.isdecimal() or int(taken[1]) >= int(last):
+        return None
+    return f"{int(taken[1]) + 1}-{last}"
 
 
 def wait(project: Project = PROJECT) -> None:

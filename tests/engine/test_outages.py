@@ -324,6 +324,24 @@ def test_the_next_free_port_of_a_range_is_taken(clone: Clone, taken: int) -> Non
     assert taken < int(found[1]) <= taken + 9
 
 
+def test_a_port_that_another_program_has_is_passed_over(clone: Clone) -> None:
+    """If a program on the machine has the first port of the range, the server gets a later one."""
+    clone.make("down")
+    listening = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True)"
+    command = ["docker", "run", "--rm", "--detach", "--init", "--label", clone.label, "--network", "host"]
+    command += [os.environ["RUNNER_IMAGE"], "python", "-c", f"{listening}; time.sleep(600)"]
+    other = subprocess.check_output(command, text=True).strip()
+    try:
+        with subprocess.Popen(["docker", "logs", "--follow", other], stdout=subprocess.PIPE, text=True) as logs:
+            taken = int(logs.stdout.readline())
+            logs.terminate()
+        done = clone.make("ui", MLFLOW_PORT=f"{taken}-{taken + 9}")
+    finally:
+        subprocess.run(["docker", "kill", other], stdout=subprocess.DEVNULL)
+    found = re.search(r"^MLflow: http://127\.0\.0\.1:(\d+)/", done.stdout, re.M)
+    assert taken < int(found[1]) <= taken + 9
+
+
 # --- a server that dies at its start
 
 

@@ -17,7 +17,10 @@ case "$*" in
 "container ls --all "*) cat state ;;
 "container ls "*) grep -x -e running -e paused state ;;
 "compose "*" logs "*) cat printed ;;
-"compose "*" up "*) if [ -s faults ]; then head -n 1 faults >&2; sed -i 1d faults; exit 1; fi; echo running > state ;;
+"compose "*" up "*)
+    echo "$MLFLOW_PORT" >> ports
+    if [ -s faults ]; then head -n 1 faults >&2; sed -i 1d faults; exit 1; fi
+    echo running > state ;;
 esac
 true
 """
@@ -107,7 +110,7 @@ def test_compose_does_not_read_dotenv(docker, project):
     "words",
     [
         "Bind for 127.0.0.1:5000 failed: port is already allocated",
-        "listen tcp4 127.0.0.1:5000: bind: address already in use",
+        "listen tcp4 127.0.0.1:5020: bind: address already in use",
         'services.mlflow.ports.0: invalid hostPort: "many"',
     ],
 )
@@ -117,6 +120,14 @@ def test_a_port_that_cannot_be_had_is_named(docker, project, words):
     with pytest.raises(UserError, match=r"expected a free port in 5000-5020 .*: set MLFLOW_PORT in \.env") as caught:
         mlflow_server.start(project)
     assert words in str(caught.value)
+
+
+def test_ports_that_other_programs_have_are_passed_over(docker, project):
+    """If a program outside of Docker has a port of the range, the ports above it are tried, to the last of them."""
+    taken = [f"listen tcp4 127.0.0.1:{port}: bind: address already in use" for port in range(5000, 5020)]
+    (docker / "faults").write_text("".join(f"{words}\n" for words in taken))
+    assert mlflow_server.start(project)
+    assert (docker / "ports").read_text().split() == ["5000-5020", *(f"{port}-5020" for port in range(5001, 5021))]
 
 
 @pytest.mark.parametrize("words", ["no space left on device", "failed to create shim task: transport endpoint"])
