@@ -51,6 +51,7 @@ if ! command -v dockerd > /dev/null && ! [ -x /usr/sbin/dockerd ]; then
     say "no Docker engine on this machine: installing the package docker.io (with containerd and runc) ..."
     # shellcheck disable=SC2086
     quietly $sudo apt-get update || die "apt-get update failed: see above"
+    sh scripts/host/python_image.sh --begin
     cli=; if apt-cache show docker-cli > /dev/null 2>&1; then cli=docker-cli; fi # a package of its own since Debian 13
     # shellcheck disable=SC2086
     quietly $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends docker.io $cli iptables \
