@@ -480,9 +480,9 @@ def _log_files(client: MlflowClient, run_id: str, artifacts: Mapping[str, bytes 
             if isinstance(content, bytes):
                 path.write_bytes(content)
             elif content.is_dir():
-                shutil.copytree(content, path)
+                shutil.copytree(content.resolve(), path, copy_function=os.symlink)
             else:
-                shutil.copyfile(content, path)
+                path.symlink_to(content.resolve())
         client.log_artifacts(run_id, temporary)
 
 

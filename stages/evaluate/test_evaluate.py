@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.inspection import permutation_importance
 from sklearn.metrics import roc_auc_score, roc_curve
 
 import evaluate
@@ -157,6 +158,15 @@ def test_importance_is_sorted_and_tells_what_counts():
     assert table["feature"].tolist() == ["telling", "dull"]
     assert table["importance"].iloc[0] > 0 == table["importance"].iloc[1]
     assert table["importance_std"].iloc[0] > 0 == table["importance_std"].iloc[1]
+
+
+def test_importance_is_what_scikit_learn_measures(iris, forest):
+    """The importance of a feature is scikit-learn's own, by accuracy."""
+    features, truth = iris.drop(columns="species"), iris["species"].set_axis(iris.index + 100)
+    table = evaluate.importance(forest, features, truth, repeats=4, seed=2).set_index("feature")
+    expected = permutation_importance(forest, features, truth, scoring="accuracy", n_repeats=4, random_state=2)
+    measured = table.loc[list(features), ["importance", "importance_std"]].to_numpy()
+    np.testing.assert_allclose(measured.T, [expected.importances_mean, expected.importances_std], atol=1e-6)
 
 
 def test_importance_falls(iris, forest):

@@ -291,6 +291,15 @@ def test_the_rows_of_a_long_table_are_counted(read, refusal):
     assert "data row 4322 has 4 cells; expected 3" in refusal(f"length,width,kind\n{''.join(rows)}")
 
 
+@pytest.mark.parametrize("rows", [1, 2, 7])
+@pytest.mark.parametrize("content", [PLAIN, GERMAN, "length\twidth\tkind\n1,234\t2\ta\n3,4\t5,25\tb\n"])
+def test_how_many_rows_are_taken_at_once_changes_nothing(read, monkeypatch, content, rows):
+    """However many rows are read at once, the table is the same."""
+    whole = read(content)
+    monkeypatch.setattr(csv_table, "BATCH", rows)
+    pd.testing.assert_frame_equal(read(content), whole, check_exact=True)
+
+
 # --- decimals
 
 

@@ -1,5 +1,6 @@
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -92,6 +93,20 @@ def test_growth_is_what_scikit_learn_measures(iris):
     assert growth["oob_accuracy"].iloc[-1] == pytest.approx(forest.oob_score_)
 
 
+def test_growth_takes_no_memory_for_each_tree(iris):
+    """What is measured of a growing forest takes as much memory with a hundred trees as with one: no rows x trees."""
+    rows = pd.concat([iris] * 100)
+    forest = RandomForestClassifier(n_estimators=100, max_depth=1, random_state=1)
+    forest.fit(rows.drop(columns="species"), rows["species"])
+    votes = train.Votes(rows.drop(columns="species"), rows["species"])
+    tracemalloc.start()
+    try:
+        votes.count(forest)
+        assert tracemalloc.get_traced_memory()[1] < 20 * 8 * len(rows)
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -142,6 +157,18 @@ def test_the_same_arguments_give_the_same_bytes(args):
     assert files == ["cv.json", "folds.csv", "model.skops", "signature.json", "training.csv"]
     assert [(one / name).read_bytes() == (two / name).read_bytes() for name in files] == [True] * 5
     assert (one / "model.skops").read_bytes() != (three / "model.skops").read_bytes()
+
+
+@pytest.mark.parametrize("rows", [1, 7, 100])
+def test_how_many_rows_are_taken_at_once_changes_no_byte(args, monkeypatch, rows):
+    """However many rows a tree votes on at once, all files are the same byte by byte."""
+    for folder, at_once in (("whole", 10_000), ("parts", rows)):
+        monkeypatch.setattr(train, "ROWS", at_once)
+        train.main(args(folder))
+    whole, parts = (args(folder).model.parent for folder in ("whole", "parts"))
+    assert {path.name: path.read_bytes() for path in whole.iterdir()} == {
+        path.name: path.read_bytes() for path in parts.iterdir()
+    }
 
 
 def test_numbers_have_six_decimals_at_most(args):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from copy import copy
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 from pydantic import Field
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import StratifiedKFold
+from sklearn.tree import DecisionTreeClassifier
 
 import skops_model
 import tables
@@ -17,6 +19,8 @@ from stagekit import Args, BadInput, log, log_metric, rounded, run, write_json, 
 
 STEPS = 10
 """How often a growing forest is measured."""
+ROWS = 100_000
+"""Rows that a tree votes on at once: of all of ten million, the votes alone would take a third of a gigabyte."""
 
 
 class TrainArgs(Args):
@@ -50,19 +54,31 @@ class Votes:
 
     def count(self, forest: RandomForestClassifier) -> dict[str, float]:
         """Add the votes of the trees that are new; return the step (trees so far) and both accuracies, in [0, 1]."""
-        samples = forest.estimators_samples_
-        for number in range(self._trees, len(samples)):
-            votes = forest.estimators_[number].predict_proba(self._rows)
-            self._all += votes
-            votes[samples[number]] = 0
-            self._unseen += votes
-        self._trees = len(samples)
+        for tree in forest.estimators_[self._trees :]:
+            self._add(tree, fitted_on(forest, tree))
+        self._trees = len(forest.estimators_)
         accuracies = {"train_accuracy": self._all, "oob_accuracy": self._unseen}
         return {"step": self._trees} | {name: self._accuracy(votes, forest) for name, votes in accuracies.items()}
+
+    def _add(self, tree: DecisionTreeClassifier, samples: np.ndarray) -> None:
+        unseen = np.ones(len(self._rows), bool)
+        unseen[samples] = False
+        for start in range(0, len(self._rows), ROWS):
+            some = slice(start, start + ROWS)
+            votes = tree.predict_proba(self._rows[some])
+            self._all[some] += votes
+            self._unseen[some] += votes * unseen[some, None]
 
     def _accuracy(self, votes: np.ndarray, forest: RandomForestClassifier) -> float:
         voted = votes.any(axis=1)  # a row that every tree was fitted on has no vote
         return rounded(float((forest.classes_[votes.argmax(axis=1)] == self._truth)[voted].mean()))
+
+
+def fitted_on(forest: RandomForestClassifier, tree: DecisionTreeClassifier) -> np.ndarray:
+    """Return the numbers of the rows that a tree of the forest was fitted on, some of them several times."""
+    alone = copy(forest)  # for the whole forest, scikit-learn would draw the rows of all its trees
+    alone.estimators_ = [tree]
+    return alone.estimators_samples_[0]
 
 
 def fit(

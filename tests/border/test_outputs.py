@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from scripts.pipeline.dvc_adapter import md5
+from scripts.project import load_yaml
 from tests.border.conftest import Attacked
 from tests.conftest import last_line
 
@@ -195,6 +197,31 @@ def test_a_stage_leaves_what_does_no_harm(attacked: Attacked, code: str, request
         "scores.json",
     ]
     assert (attacked.clone.path / "seen" / "out.txt").read_text().startswith("one part")
+    attacked.check_untouched()
+
+
+GOES_ON = """\
+if not os.fork():
+    os.setsid()
+    with one.open("r+") as file, (many / "part").open("r+") as part:
+        for number in range(10**9):
+            for each in (file, part):
+                each.seek(0)
+                each.write(f"changed {number}")
+                each.flush()
+while not one.read_text().startswith("changed"):
+    pass
+"""
+
+
+@pytest.mark.docker
+def test_what_goes_on_writing_ends_with_its_stage(attacked: Attacked) -> None:
+    """A process that a stage leaves behind, with its outputs open, changes none of them after they are taken over."""
+    attacked.does(GOES_ON)
+    done = attacked.run()
+    assert done.returncode == 0, done.stdout
+    recorded = load_yaml((attacked.clone.path / "dvc.lock").read_text())["stages"]["attack"]["outs"]
+    assert [md5(attacked.clone.path / out["path"]) for out in recorded] == [out["md5"] for out in recorded]
     attacked.check_untouched()
 
 

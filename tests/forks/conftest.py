@@ -7,7 +7,7 @@ import pytest
 from scripts.pipeline import template
 from scripts.project import ROOT
 
-EXAMPLE = "9c45bc22f6e5"
+EXAMPLE = "2da42ac43a2b"
 """The digest of the example (see `example`)."""
 
 

@@ -498,6 +498,23 @@ def test_a_model_may_be_a_folder(model, tmp_path):
     assert model.state().version(1).tags["model_sha256"] == sha256(folder)
 
 
+def test_a_models_files_are_sent_from_where_they_are(tmp_path):
+    """A model of a gigabyte is not copied before it is sent, neither a file nor a folder of files."""
+    file, deep = tmp_path / "m.bin", tmp_path / "weights" / "deep" / "0.bin"
+    deep.parent.mkdir(parents=True)
+    for path in (file, deep):
+        path.write_text(path.name)
+    same = []
+
+    class Client:
+        def log_artifacts(self, run_id: str, folder: str) -> None:
+            same.append(Path(folder, "model", "m.bin").samefile(file))
+            same.append(Path(folder, "model", "weights", "deep", "0.bin").samefile(deep))
+
+    versions._log_files(Client(), "run", {"model/m.bin": file, "model/weights": tmp_path / "weights"})
+    assert same == [True, True] and file.read_text() == "m.bin" and deep.read_text() == "0.bin"
+
+
 @pytest.mark.parametrize("name", ["model", "data", "MLmodel", "my model (1)+=@-.bin"])
 def test_a_file_may_have_any_name(model, tmp_path, name):
     """Whatever a model's file is called, it is sent, found again and read back."""
