@@ -2,5 +2,5 @@
 
 NAMES = (
     *("full_run", "nothing_to_do", "overhead", "reports", "side_by_side", "growth", "data", "border", "builds"),
-    *("transfer", "sweeps", "airflow", "serving"),
+    *("transfer", "sweeps", "airflow", "serving", "registry"),
 )
