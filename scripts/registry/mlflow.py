@@ -21,7 +21,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from scripts import bounded, faults, settings
-from scripts.registry.records import State, Unclear, Version
+from scripts.registry.records import DIGEST, State, Unclear, Version
 
 FAULTS = (MlflowException, OSError, ImportError, Boto3Error, BotoCoreError, ClientError)
 """What MLflow's client and requests raise, and boto3 where the server keeps artifacts in S3; ImportError, if it names a
@@ -104,25 +104,111 @@ def is_clash(error: MlflowException) -> bool:
 
 def versions(client: MlflowClient, model: str) -> list[ModelVersion]:
     """Return all versions of `model`, the oldest first; none if there is no such model."""
-    found: list[ModelVersion] = []
+    return sorted(_listed(client, f"name='{model}'", at_once=1000), key=lambda version: int(version.version))
+
+
+def versions_of(client: MlflowClient, model: str, digest: str) -> list[ModelVersion]:
+    """Return the versions of `model` whose content is `digest`, the oldest first, as far as the server can tell them.
+
+    A server may not know how to look for a tag: then all versions are read.
+    """
+    try:
+        found = list(_listed(client, f"name='{model}' and tags.{DIGEST} = '{digest}'", at_once=1000))
+    except MlflowException as error:
+        if error.error_code not in REFUSED:
+            raise
+        found = versions(client, model)
+    return sorted((v for v in found if v.tags.get(DIGEST) == digest), key=lambda version: int(version.version))
+
+
+REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "NOT_IMPLEMENTED")
+"""What a server answers to a filter or an order that it does not know."""
+
+
+def _listed(
+    client: MlflowClient, which: str, *, at_once: int, order: list[str] | None = None
+) -> Iterator[ModelVersion]:
     token = None
     for _ in range(bounded.PAGES):
-        page = client.search_model_versions(f"name='{model}'", max_results=1000, page_token=token)
-        found += page
+        page = client.search_model_versions(which, max_results=at_once, order_by=order, page_token=token)
+        yield from page
         token = page.token
         if not token:
-            return sorted(found, key=lambda version: int(version.version))
+            return
     raise RegistryError(f"the MLflow server {address()} has a list of versions that does not end")
 
 
 def read(client: MlflowClient, model: str) -> State:
-    """Return what the registry has of `model`.
+    """Return what the registry has of `model`."""
+    return Reading(client, model).now()
 
-    The model comes before its versions: its tags are written after theirs.
+
+class Reading:
+    """Reads what the registry has of a model: whole at first, and then only what may have changed since.
+
+    A server notes when a version was made, and when its stage or description last changed, but not its tags. Whoever
+    decides on a version describes it before the tag that counts. A person's decision is such a tag alone until its
+    stage is set, and the model's own tags and aliases with it: as soon as those differ, all is read again. So only a
+    decision that somebody is just making can be missed, and only a registry that was read whole is at rest.
     """
-    registered = client.get_registered_model(model)
-    found = [Version(int(v.version), v.current_stage, v.run_id, v.tags) for v in versions(client, model)]
-    return State.of(found, registered.aliases, registered.tags)
+
+    def __init__(self, client: MlflowClient, model: str) -> None:
+        self._client, self._model = client, model
+        self._versions: dict[int, ModelVersion] = {}
+        self._own: tuple[dict[str, int], dict[str, str]] | None = None
+        self._stale: set[int] = set()
+        self.is_whole = False  # whether all that `now` last returned was read then
+
+    def forget(self) -> None:
+        """Read all again the next time."""
+        self._own = None
+
+    def forget_one(self, number: int) -> None:
+        """Read this version again the next time: a tag of it was set."""
+        self._stale.add(number)
+
+    def now(self) -> State:
+        """Return what there is. The model comes before its versions: its tags are written after theirs."""
+        registered = self._client.get_registered_model(self._model)
+        own = (registered.aliases, registered.tags)
+        changed = self._changed() if own == self._own and len(self._versions) > FEW else None
+        self.is_whole = changed is None
+        found = versions(self._client, self._model) if changed is None else changed
+        known = {} if self.is_whole else self._versions
+        self._own, self._versions, self._stale = own, known | {int(each.version): each for each in found}, set()
+        all_of_them = [Version(n, v.current_stage, v.run_id, v.tags) for n, v in self._versions.items()]
+        return State.of(all_of_them, *own)
+
+    def _changed(self) -> list[ModelVersion] | None:
+        """Return the versions that changed since the last look; None if the server cannot tell."""
+        known = self._versions.values()
+        if not any(_changed_at(each) > (each.creation_timestamp or 0) for each in known):
+            return None  # it does not note when one is changed
+        since = max(map(_changed_at, known)) - CLOCKS
+        found: list[ModelVersion] = []
+        try:
+            for each in _listed(self._client, f"name='{self._model}'", at_once=FEW, order=[LATELY]):
+                if found and _changed_at(each) > _changed_at(found[-1]):
+                    return None  # it has an order of its own
+                if _changed_at(each) < since:
+                    break
+                found.append(each)
+            return found + [self._client.get_model_version(self._model, str(number)) for number in self._stale]
+        except MlflowException as error:
+            if error.error_code not in (*REFUSED, "RESOURCE_DOES_NOT_EXIST"):
+                raise
+            return None
+
+
+def _changed_at(version: ModelVersion) -> int:
+    return version.last_updated_timestamp or 0
+
+
+FEW = 50
+"""A model with so many versions is always read whole, and no more than these are listed at once where it is not."""
+LATELY = "last_updated_timestamp DESC"
+CLOCKS = 60_000
+"""Milliseconds by which the clocks of a server's machines may differ."""
 
 
 def run_of(client: MlflowClient, version: Version) -> Run | None:

@@ -33,7 +33,17 @@ from scripts.pipeline.stage import block
 from scripts.registry import cards, model_folder, records
 from scripts.registry.datasets import Dataset
 from scripts.registry.gate import Gate, Measurement, Unscorable
-from scripts.registry.mlflow import RegistryError, check_location, is_clash, quiet, run_of, server_errors, versions
+from scripts.registry.mlflow import (
+    Reading,
+    RegistryError,
+    check_location,
+    is_clash,
+    quiet,
+    run_of,
+    server_errors,
+    versions,
+    versions_of,
+)
 from scripts.registry.reconcile import AtHand, Judge, Measure, reconcile
 from scripts.registry.records import LONGEST_PARAM, LONGEST_TAG, ScoredBy, Version, clean_name, clean_names
 
@@ -345,8 +355,9 @@ def register(
         version = _again(lambda: _version(client, settings, candidate, run_id, measured))
         at_hand = AtHand(candidate.digest, measured)
         about = (settings.model, settings.who, settings.gate, candidate.scored_by)
-        judge = Judge(client, *about, at_hand, measure, note=settings.note)
-        state = reconcile(client, settings.model, settings.who, judge)
+        reading = Reading(client, settings.model)
+        judge = Judge(client, *about, at_hand, measure, reading=reading, note=settings.note)
+        state = reconcile(client, settings.model, settings.who, judge, reading)
     settled = state.version(int(version.version))
     if settled is None:
         raise RegistryError(
@@ -359,7 +370,7 @@ def register(
 
 def find_version(client: MlflowClient, model: str, digest: str) -> ModelVersion | None:
     """Return the oldest version of `model` whose content is `digest`, if there is one."""
-    return next((v for v in versions(client, model) if v.tags.get(records.DIGEST) == digest), None)
+    return next(iter(versions_of(client, model, digest)), None)
 
 
 def _version(
@@ -381,12 +392,20 @@ def _version(
     _create_model(client, model)
     source = f"{client.get_run(run_id).info.artifact_uri}/{model_folder.FOLDER}"
     made = client.create_model_version(model, source, run_id, tags=tags)
-    first = find_version(client, model, digest)
+    first = _first(client, model, digest, made)
     if first.version != made.version:  # another machine registered the same model at the same moment
         client.delete_model_version(model, made.version)
         if first.run_id != made.run_id:
             client.delete_run(made.run_id)
     return first
+
+
+def _first(client: MlflowClient, model: str, digest: str, made: ModelVersion) -> ModelVersion:
+    """Return the oldest version of this content, one of which was just made."""
+    alike = versions_of(client, model, digest)
+    if made.version not in [version.version for version in alike]:  # the server does not find what it has
+        alike = [version for version in versions(client, model) if version.tags.get(records.DIGEST) == digest]
+    return alike[0] if alike else made
 
 
 def _create_model(client: MlflowClient, name: str) -> None:

@@ -6,8 +6,9 @@ import re
 import pytest
 
 from scripts.project import UserError
-from scripts.registry import reader
+from scripts.registry import glance, reader
 from scripts.registry.gate import Gate
+from scripts.registry.glance import Glance
 from scripts.registry.records import State, Version
 from scripts.verbs import models, promote, rollback
 
@@ -40,6 +41,8 @@ def registry(monkeypatch):
 
         monkeypatch.setattr(reader, "pipelines_models", lambda: dict.fromkeys(states, Known))
         monkeypatch.setattr(reader, "look_up", states.get)
+        whole = {name: state and Glance(state, is_whole=True) for name, state in states.items()}
+        monkeypatch.setattr(glance, "newest", whole.get)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
 
     return set_up
