@@ -187,7 +187,7 @@ class Reading:
         since = max(map(_changed_at, known)) - CLOCKS
         found: list[ModelVersion] = []
         try:
-            for each in _listed(self._client, f"name='{self._model}'", at_once=FEW, order=[LATELY]):
+            for each in _listed(self._client, f"name='{self._model}'", at_once=AT_ONCE, order=[LATELY]):
                 if found and _changed_at(each) > _changed_at(found[-1]):
                     return None  # it has an order of its own
                 if _changed_at(each) < since:
@@ -204,8 +204,8 @@ def _changed_at(version: ModelVersion) -> int:
     return version.last_updated_timestamp or 0
 
 
-FEW = 50
-"""A model with so many versions is always read whole, and no more than these are listed at once where it is not."""
+FEW, AT_ONCE = 50, 50
+"""A model with so many versions is always read whole; how many of those that changed last are listed at once."""
 LATELY = "last_updated_timestamp DESC"
 CLOCKS = 60_000
 """Milliseconds by which the clocks of a server's machines may differ."""

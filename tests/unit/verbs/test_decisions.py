@@ -100,6 +100,22 @@ def test_models_without_any_version_is_one_sentence(registry):
         models.main(["model="])
 
 
+def test_models_of_many_says_what_it_leaves_out(registry, monkeypatch, capsys):
+    """Of many versions a part is shown, with the end of the history, and how to see all; a program gets all."""
+    registry(iris=REGISTRY)
+    part = REGISTRY._replace(versions=REGISTRY.versions[2:])
+    monkeypatch.setattr(glance, "newest", lambda name: Glance(part, is_whole=False))
+    models.main(["model="])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "1 Production" not in printed and "in production: ... -> 3 these are the newest 20, those" in printed
+    assert "'make models ALL=1' shows all versions" in printed
+    for asked in ("all=1", "json=1"):
+        models.main(["model=", asked])
+        printed = capsys.readouterr().out
+        assert "better" in printed and "ALL=1" not in printed and "left_out" not in printed
+        assert '"version": 1' in printed or "in production: 1 -> 3 -> 1" in printed
+
+
 def test_promote_needs_a_version(registry):
     """`make promote` without VERSION= does nothing and says how it is called."""
     registry(iris=REGISTRY)
