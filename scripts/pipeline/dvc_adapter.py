@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -308,9 +308,14 @@ class _Forecaster:
 
     def __init__(self, repo: Repo, planned: Plan, on_remote: Fetch) -> None:
         self._planned, self._on_remote = planned, on_remote
-        self._cached, self._repo = cached_commands(repo), repo
+        self._repo = repo
         self._made: dict[str, DvcOutput] = {}
         self._will: dict[str, Will] = {}
+
+    @cached_property
+    def _cached(self) -> set[tuple[str, ...]]:
+        """The commands of the run-cache: to read them takes the longer, the more results there are."""
+        return cached_commands(self._repo)
 
     def of(self, name: str) -> Forecast:
         stage = self._planned.stages[name]

@@ -66,10 +66,13 @@ def _glance(model: str, order: str, is_in_order: Any) -> Glance | None:
     return Glance(state, is_whole=False, digest=hashlib.sha256(seen).hexdigest())
 
 
-def knows_none(model: str, which: str) -> bool:
-    """Return True if the server says that `which` holds of no version; False also if it does not know what is meant."""
+def knows_none(model: str, which: str, *, but: int = 0) -> bool:
+    """Return True if the server says that `which` holds of no version but one; False also if it does not know what is
+    meant."""
     page = _page(f"name='{model}' and {which}")
-    return page is not None and not page.get("model_versions")
+    if page is None or not isinstance(listed := page.get("model_versions", []), list):
+        return False
+    return all(isinstance(each, Mapping) and str(each.get("version")) == str(but) for each in listed)
 
 
 def _page(which: str, **query: str) -> dict[str, Any] | None:
@@ -86,7 +89,7 @@ def version(model: str, number: int) -> Version | None:
     """Return a version; None if it is not there. Raise as `reader.read` does."""
     found = reader.get("model-versions/get", name=model, version=str(number))
     try:
-        return reader.version_of(found["model_version"]) if found else None
+        return Version.of(found["model_version"]) if found else None
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         raise ValueError(reader.NOT_MLFLOWS) from None
 

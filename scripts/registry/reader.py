@@ -38,10 +38,10 @@ def read(model: str) -> State | None:
 def state_of(found: Mapping[str, Any], pages: Sequence[Mapping[str, Any]]) -> State:
     """Return what MLflow's answers say of a model and of its versions. Raise ValueError if they are not MLflow's."""
     try:
-        versions = [version_of(each) for page in pages for each in page.get("model_versions", [])]
+        versions = [Version.of(each) for page in pages for each in page.get("model_versions", [])]
         registered = found["registered_model"]
         aliases = {alias["alias"]: alias["version"] for alias in registered.get("aliases", [])}
-        return State.of(versions, aliases, _tags(registered))
+        return State.of(versions, aliases, records.tags_of(registered))
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         raise ValueError(NOT_MLFLOWS) from None
 
@@ -83,15 +83,6 @@ def _pages(model: str) -> Iterator[dict[str, Any]]:
             return
         query["page_token"] = page["next_page_token"]
     raise ValueError("its list of versions does not end")
-
-
-def version_of(entity: Mapping[str, Any]) -> Version:
-    """Return the version that MLflow describes. Raise what comes of it if it is none."""
-    return Version(int(entity["version"]), str(entity["current_stage"]), str(entity.get("run_id", "")), _tags(entity))
-
-
-def _tags(entity: Mapping[str, Any]) -> dict[str, str]:
-    return {str(tag["key"]): str(tag.get("value", "")) for tag in entity.get("tags", [])}
 
 
 def get(call: str, **query: str) -> dict[str, Any] | None:

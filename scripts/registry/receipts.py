@@ -128,8 +128,11 @@ def _as_it_was(model: OnDisk, state: State) -> Version | None:
     last, ours = records.applied(state), glances.version(model.name, model.version)
     if last is None or ours is None or not ours.decided or not _is(ours, model) or not _leads(model.name, last):
         return None
-    waits = not glances.knows_none(model.name, f"tags.promotion_{last.turn + 1} LIKE '%'")
-    return ours if not waits and reader.has_run(ours) else None
+    alone = (
+        glances.knows_none(model.name, f"tags.promotion_{turn} LIKE '%'", but=last.version if turn == last.turn else 0)
+        for turn in (last.turn, last.turn + 1)  # of two persons at the same moment, one may have been killed
+    )
+    return ours if all(alone) and reader.has_run(ours) else None
 
 
 def _leads(model: str, last: records.Key) -> bool:

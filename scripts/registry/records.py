@@ -73,6 +73,11 @@ class Version(NamedTuple):
     run_id: str
     tags: Mapping[str, str]
 
+    @classmethod
+    def of(cls, entity: Mapping[str, Any]) -> "Version":
+        """Return the version that MLflow's JSON describes. Raise what comes of it if it is none."""
+        return cls(int(entity["version"]), str(entity["current_stage"]), str(entity.get("run_id", "")), tags_of(entity))
+
     @property
     def decided(self) -> bool:
         return "decision" in self.tags
@@ -111,6 +116,11 @@ class Version(NamedTuple):
                 f"the tag {tag} of version {self.number} is no record; expected what was written there: restore or "
                 "delete it"
             ) from None
+
+
+def tags_of(entity: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tags of what MLflow's JSON describes."""
+    return {str(tag["key"]): str(tag.get("value", "")) for tag in entity.get("tags", [])}
 
 
 class State(NamedTuple):

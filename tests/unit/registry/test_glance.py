@@ -34,6 +34,9 @@ class Server:
         times = dict.fromkeys(TIMES, self.now)
         self.versions[number] = {"version": str(number), "current_stage": stage, "run_id": "r", "tags": tags, **times}
 
+    def promote(self, number, turn):
+        self.versions[number]["tags"][f"promotion_{turn}"] = json.dumps({"turn": turn, "version": number})
+
     def put(self, number, stage):
         self.now += 1
         self.versions[number] |= {"current_stage": stage, "last_updated_timestamp": self.now}
@@ -116,9 +119,8 @@ CHANGES = {
     "the champion lost its decision": lambda server: server.versions[MANY]["tags"].pop("decision"),
     "the champion is gone": lambda server: server.versions.pop(MANY),
     "the model's version is gone": lambda server: server.versions.pop(3),
-    "a person decided on an old one": lambda server: server.versions[5]["tags"].update(
-        {f"promotion_{MANY + 1}": json.dumps({"turn": MANY + 1, "version": 5})}
-    ),
+    "a person decided on an old one": lambda server: server.promote(5, MANY + 1),
+    "a person decided at the same moment": lambda server: server.promote(5, MANY),
 }
 
 
