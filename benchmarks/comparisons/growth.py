@@ -85,7 +85,7 @@ def measure_very_many(bench: Bench, record: Record, count: int) -> None:
         return lambda: [clone.set(name, value=next(changes)) for name in some] and None
 
     with clone.shell() as shell:
-        shell.run("python benchmarks/settle.py")
+        shell.run("python -m benchmarks.settle")
         clone.make("run")  # publishes, and notes that there is nothing to do
         for name, prepare in (
             ("nothing", lambda: None),

@@ -766,6 +766,20 @@ def write_lock(path: Path, lock: Mapping[str, Any]) -> None:
 # --- outputs
 
 
+def take_for_made(repo: Repo) -> None:
+    """Let what lies where outputs belong count as what all stages made of the inputs that are there.
+
+    DVC's own `commit` reads and writes dvc.lock once a stage.
+    """
+    entries = {}
+    with repo.lock:
+        for stage in repo.index.stages:
+            stage.save()
+            stage.commit()
+            entries[stage.addressing] = to_single_stage_lockfile(stage)
+        write_lock(Path(repo.root_dir, "dvc.lock"), {"schema": "2.0", "stages": entries})
+
+
 def delete_outputs(repo: Repo) -> Iterator[str]:
     """Delete what the stages made in the working tree; yield each path.
 

@@ -48,6 +48,8 @@ USED = {
     "dvc.output.Output.get_obj": (["filter_info"], "which finds a part of a folder"),
     "dvc.output.Output.save": (["self"], "which notes a file as it is"),
     "dvc.rwlock.rwlock": (["tmp_dir"], "which notes who reads and writes what in a folder that it is told"),
+    "dvc.stage.Stage.save": (["self"], "which notes inputs and outputs as they are"),
+    "dvc.stage.Stage.commit": (["self"], "which brings outputs into the cache"),
     "dvc.stage.Stage.save_deps": (["self"], "which notes the inputs as they are"),
     "dvc.stage.Stage.params": (None, "which lists its parameters"),
     "dvc.output.Output.exists": (None, "which says whether an output is there"),
@@ -635,6 +637,20 @@ def test_a_files_digest_is_that_of_dvc_lock(pipeline, reproduce):
     reproduce(project, "a")
     (out,) = load_yaml(project.dvc_lock.read_text())["stages"]["a"]["outs"]
     assert dvc_adapter.md5(Path("a.out")) == out["md5"]
+
+
+def test_what_is_taken_for_made_is_up_to_date(pipeline):
+    """Outputs that lie there and are taken for made leave nothing to run, and are in the cache."""
+    Path("x.out").touch()
+    project = pipeline(a_x="false", b_a="false")
+    for name in ("a", "b"):
+        (project.root / f"{name}.out").write_text(name)
+    with dvc_adapter.repository(project.root) as repo:
+        dvc_adapter.take_for_made(repo)
+    with dvc_adapter.repository(project.root) as repo:
+        planned = dvc_adapter.plan(repo, [])
+        assert not dvc_adapter.changed(repo, planned).stages
+        assert not any(dvc_adapter.lacking(stage) for stage in planned.stages.values())
 
 
 def test_a_lock_that_is_written_again_is_what_dvc_writes(pipeline, reproduce):
