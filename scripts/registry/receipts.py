@@ -125,8 +125,11 @@ def _as_it_was(model: OnDisk, state: State) -> Version | None:
     What was changed last is known to be the same. What may have changed besides is a tag. So both versions that matter
     are looked at, and a decision is looked for that a person made and nobody has applied yet.
     """
-    last, ours = records.applied(state), glances.version(model.name, model.version)
-    if last is None or ours is None or not ours.decided or not _is(ours, model) or not _leads(model.name, last):
+    last = records.applied(state)
+    if not last or not last.version or not _leads(model.name, last):  # nothing is in production: that is read whole
+        return None
+    ours = glances.version(model.name, model.version)
+    if ours is None or not ours.decided or not _is(ours, model):
         return None
     alone = (
         glances.knows_none(model.name, f"tags.promotion_{turn} LIKE '%'", but=last.version if turn == last.turn else 0)

@@ -111,6 +111,17 @@ def test_a_registry_that_is_as_it_was_is_not_read_whole(server):
     assert "all" not in server.calls
 
 
+def test_a_registry_with_nothing_in_production_is_read_whole(server):
+    """Where a person took out what was in production, the one who did so may be anywhere."""
+    record = {"turn": MANY + 1, "version": None}
+    server.versions[MANY]["tags"][f"promotion_{MANY + 1}"] = json.dumps(record)
+    server.put(MANY, "Archived")
+    server.aliases.pop("production")
+    server.tags["production_turn"] = f"{MANY + 1}.1.0"
+    assert receipts.find(receipts.noted(on_disk(3))).version == "3"
+    assert server.calls.count("all") == 2
+
+
 CHANGES = {
     "a version was put somewhere": lambda server: server.put(7, "Production"),
     "a version came": lambda server: server.add(MANY + 1),
