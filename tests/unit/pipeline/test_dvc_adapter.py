@@ -9,6 +9,7 @@ import logging
 import shutil
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -21,6 +22,7 @@ USED = {
     "dvc.config.Config": (["dvc_dir", "validate"], "which reads its config files"),
     "dvc.config.Config.edit": (["self", "level", "validate"], "which writes one of them"),
     "dvc.cachemgr.CacheManager.local_cache_dir": (None, "which says where the cache is"),
+    "dvc.dependency.param.load_path": (["fs_path", "fs"], "by which it reads a file of parameters"),
     "dvc.dependency.ParamsDependency": (None, "which a stage's parameters are"),
     "dvc.dependency.ParamsDependency.read_params": (["self"], "which reads params.yaml"),
     "dvc.dvcfile.FileMixin._load_yaml": (None, "which reads dvc.yaml and dvc.lock"),
@@ -637,6 +639,21 @@ def test_a_files_digest_is_that_of_dvc_lock(pipeline, reproduce):
     reproduce(project, "a")
     (out,) = load_yaml(project.dvc_lock.read_text())["stages"]["a"]["outs"]
     assert dvc_adapter.md5(Path("a.out")) == out["md5"]
+
+
+def test_parameters_are_read_once_until_they_change(tmp_path):
+    """A file of parameters is read again when it is another one, and whoever changes what was read changes no other's."""
+    file, read = tmp_path / "params.yaml", []
+    parameters = dvc_adapter._Parameters(lambda path, fs: read.append(path) or load_yaml(Path(path).read_text()))
+    here = SimpleNamespace(protocol="local")
+    file.write_text("a: {b: 1}")
+    parameters(str(file), here)["a"]["b"] = 5
+    assert parameters(str(file), here) == {"a": {"b": 1}} and len(read) == 1
+    part = tmp_path / "part"
+    part.write_text("a: {b: 2}")
+    part.replace(file)
+    assert parameters(str(file), here) == {"a": {"b": 2}} and len(read) == 2
+    assert parameters(str(file), SimpleNamespace(protocol="dvc")) == {"a": {"b": 2}} and len(read) == 3
 
 
 def test_what_is_taken_for_made_is_up_to_date(pipeline):
