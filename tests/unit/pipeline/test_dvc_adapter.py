@@ -642,7 +642,7 @@ def test_a_files_digest_is_that_of_dvc_lock(pipeline, reproduce):
 
 
 def test_parameters_are_read_once_until_they_change(tmp_path):
-    """A file of parameters is read again when it is another one, and whoever changes what was read changes no other's."""
+    """A file of parameters is read again when it is another one, and each stage gets a copy of its own."""
     file, read = tmp_path / "params.yaml", []
     parameters = dvc_adapter._Parameters(lambda path, fs: read.append(path) or load_yaml(Path(path).read_text()))
     here = SimpleNamespace(protocol="local")
