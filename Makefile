@@ -68,7 +68,7 @@ shell: ## A shell in the runner, in which the commands of dvc.yaml work as they 
 
 ##@ Models (MODEL= selects one; VERSION= or ALIAS= names a version)
 
-models: ## The versions in the registry: stage, score, commit, why
+models: ## The versions in the registry: stage, score, commit, why; ALL=1: also old ones of many
 promote: ## Put VERSION= into production
 rollback: ## Back to the production before this one, or to VERSION=
 lineage: ## From a version to its run, commit, images, params and each data file's place
@@ -77,7 +77,7 @@ reproduce: ## Run a version's code again, and compare each output
 
 models promote rollback lineage compare reproduce:
 	@$(RUNNER) $@ "model=$$MODEL" "version=$${VERSION:-$$ALIAS}" "a=$$A" "b=$$B" "why=$$WHY" "yes=$$YES" \
-	  "json=$$JSON" "md=$$MD"
+	  "json=$$JSON" "md=$$MD" "all=$$ALL"
 
 ##@ Set up (make run does it by itself)
 

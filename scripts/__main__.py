@@ -27,7 +27,10 @@ def call(verb: str, arguments: list[str]) -> int:
     if not is_one_at_a_time(verb):
         return module.main(arguments) or 0
     with run_lock.held(f"make {verb}") as ended_well:
-        recover.recover(ended_well=ended_well)
+        if verb == "run" and ended_well:
+            recover.clear()  # it mends the rest if there may be something to run
+        else:
+            recover.recover(ended_well=ended_well)
         return module.main(arguments) or 0
 
 

@@ -9,7 +9,7 @@ from scripts.pipeline.at_rest import Look
 from scripts.pipeline.console import tell
 from scripts.pipeline.stage import Model, Pipeline
 from scripts.project import PROJECT, UserError
-from scripts.registry import publish
+from scripts.registry import publish, receipts
 from scripts.registry.publisher import Publisher, sentence
 from scripts.registry.receipts import Published, not_published
 
@@ -25,8 +25,8 @@ def train(targets: Sequence[str], look: Look) -> tuple[list[str], list[Published
     models = pipeline.models_of(targets)
     with rooms.hearing(PROJECT, pipeline, targets) as heard:
         ran, published = _train_and_publish(targets, pipeline, wanted, models, heard, look)
-    if not any(each.news for each in published):
-        look.note([publish.on_disk(PROJECT, pipeline, model) for model in models])
+    if look.found_nothing_to_do and not any(each.news for each in published):
+        look.note([receipts.noted(publish.on_disk(PROJECT, pipeline, model)) for model in models])
     return ran, published
 
 

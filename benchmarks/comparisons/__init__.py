@@ -2,5 +2,5 @@
 
 NAMES = (
     *("full_run", "nothing_to_do", "overhead", "reports", "side_by_side", "growth", "data", "border", "builds"),
-    *("first_run", "transfer", "sweeps", "airflow", "serving"),
+    *("first_run", "transfer", "sweeps", "airflow", "serving", "registry"),
 )

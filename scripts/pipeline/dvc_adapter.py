@@ -6,17 +6,19 @@ tests/unit/pipeline/test_dvc_adapter.py names each thing that is used, so that a
 import fcntl
 import logging
 import os
+import pickle
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import colorama
+import dvc.dependency.param
 import dvc.stage.cache
 import dvc.stage.run
 import tqdm
@@ -45,6 +47,31 @@ from scripts.project import UserError, atomic_write, load_strangers_yaml, load_y
 
 colorama.deinit()  # DVC starts it, for Windows: it reads escape sequences in all that is printed, and fails at some
 tqdm.tqdm.monitor_interval = 0  # DVC's bars would start a thread, and a process that forks must have none
+
+
+class _Parameters:
+    """Reads a file of parameters as DVC does, and once as long as it is the same.
+
+    DVC reads it for each stage, several times: of 1,000 stages with a section each that takes minutes.
+    """
+
+    def __init__(self, by_dvc: Callable[..., Any]) -> None:
+        self._by_dvc = by_dvc
+        self._known: dict[str, tuple[tuple[int, ...], bytes]] = {}
+
+    def __call__(self, fs_path: str, fs: Any, **options: Any) -> Any:
+        if options or fs.protocol != "local":
+            return self._by_dvc(fs_path, fs, **options)
+        status = Path(fs_path).stat()
+        seen = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        known, text = self._known.get(fs_path, ((), b""))
+        if known != seen:
+            text = pickle.dumps(self._by_dvc(fs_path, fs))
+            self._known[fs_path] = seen, text
+        return pickle.loads(text)  # a copy for each stage
+
+
+dvc.dependency.param.load_path = _Parameters(dvc.dependency.param.load_path)
 RUN_CACHE = "runs"
 """The folder of DVC's cache that holds the run-cache: runs/<key's first two>/<key>/<value>, a YAML file each."""
 ENTRY = re.compile(rf"{RUN_CACHE}/([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})/([0-9a-f]{{64}})")
@@ -308,9 +335,14 @@ class _Forecaster:
 
     def __init__(self, repo: Repo, planned: Plan, on_remote: Fetch) -> None:
         self._planned, self._on_remote = planned, on_remote
-        self._cached, self._repo = cached_commands(repo), repo
+        self._repo = repo
         self._made: dict[str, DvcOutput] = {}
         self._will: dict[str, Will] = {}
+
+    @cached_property
+    def _cached(self) -> set[tuple[str, ...]]:
+        """The commands of the run-cache: to read them takes the longer, the more results there are."""
+        return cached_commands(self._repo)
 
     def of(self, name: str) -> Forecast:
         stage = self._planned.stages[name]
@@ -759,6 +791,20 @@ def write_lock(path: Path, lock: Mapping[str, Any]) -> None:
 
 
 # --- outputs
+
+
+def take_for_made(repo: Repo) -> None:
+    """Let what lies where outputs belong count as what all stages made of the inputs that are there.
+
+    DVC's own `commit` reads and writes dvc.lock once a stage.
+    """
+    entries = {}
+    with repo.lock:
+        for stage in repo.index.stages:
+            stage.save()
+            stage.commit()
+            entries[stage.addressing] = to_single_stage_lockfile(stage)
+        write_lock(Path(repo.root_dir, "dvc.lock"), {"schema": "2.0", "stages": entries})
 
 
 def delete_outputs(repo: Repo) -> Iterator[str]:

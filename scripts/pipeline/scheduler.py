@@ -25,23 +25,24 @@ class Schedule:
     ) -> None:
         self._sorter = graphlib.TopologicalSorter(needs)
         self._sorter.prepare()
-        self._order = list(needs)
-        self._needs = needs
+        self._place = {stage: place for place, stage in enumerate(needs)}
+        self._missing = {stage: set(others) for stage, others in needs.items()}
+        self._needed_by = _turned(needs)
         self._memory, self._jobs, self._budget, self._keep_going = memory, jobs, budget, keep_going
         self._waiting: list[str] = []
-        self._seen: set[str] = set()
-        self._done: set[str] = set()
+        self._left = dict.fromkeys(needs)  # those that have not begun, in their order
         self._room = sum(heapq.nlargest(2 * jobs, memory.values())) <= budget
         self.running: set[str] = set()
         self.failed: list[str] = []
 
     def begin(self) -> list[str]:
         """Return the stages to start now; from here on they count as running."""
-        self._waiting = sorted([*self._waiting, *self._sorter.get_ready()], key=self._order.index)
+        if ready := self._sorter.get_ready():
+            self._waiting = sorted([*self._waiting, *ready], key=self._place.__getitem__)
         begun = []
         while stage := self._next():
             self._waiting.remove(stage)
-            self._seen.add(stage)
+            del self._left[stage]
             self.running.add(stage)
             begun.append(stage)
         return begun
@@ -54,9 +55,10 @@ class Schedule:
         idle = self._jobs - len(self.running) - len(early)
         if not self._room or self.failed or idle <= 0:
             return []
-        left = [stage for stage in self._order if stage not in self._seen and stage not in early]
-        missing = {stage: set(self._needs[stage]) - self._done for stage in left}
-        return [stage for stage in left if missing[stage] and missing[stage] <= set(runs)][:idle]
+        runs = set(runs)
+        after = {each for stage in runs for each in self._needed_by[stage] if each in self._left and each not in early}
+        found = [stage for stage in after if self._missing[stage] and self._missing[stage] <= runs]
+        return sorted(found, key=self._place.__getitem__)[:idle]
 
     def _next(self) -> str | None:
         if len(self.running) >= self._jobs or (self.failed and not self._keep_going):
@@ -69,7 +71,8 @@ class Schedule:
         """Note that a running stage has ended; those that wait for it become ready only if it ended well."""
         self.running.remove(stage)
         if well:
-            self._done.add(stage)
+            for after in self._needed_by[stage]:
+                self._missing[after].discard(stage)
             self._sorter.done(stage)
         else:
             self.failed.append(stage)
@@ -77,4 +80,13 @@ class Schedule:
     @property
     def not_begun(self) -> list[str]:
         """The stages that never began; to be read when nothing runs or begins any more."""
-        return [stage for stage in self._order if stage not in self._seen]
+        return list(self._left)
+
+
+def _turned(needs: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
+    """Return the stages that wait for each one."""
+    found: dict[str, list[str]] = {stage: [] for stage in needs}
+    for stage, others in needs.items():
+        for other in set(others):
+            found.setdefault(other, []).append(stage)
+    return found

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
@@ -307,7 +308,8 @@ def reproduce(task: Task, container: prestart.Container | None, *, step: Callabl
         step(CACHE)
 
     try:
-        changed = dvc_adapter.reproduce(task.dvc, run_commands, fetch=_fetch, kept=lambda: keep_dvc_lock(task.project))
+        keep = partial(keep_dvc_lock, task.project, just_written=True)
+        changed = dvc_adapter.reproduce(task.dvc, run_commands, fetch=_fetch, kept=keep)
     finally:
         takeover.remove_tree(task.project.work / task.name)  # there still, if the stage failed
     return (RAN if ran else RESTORED) if changed else UNCHANGED

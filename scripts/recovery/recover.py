@@ -10,7 +10,7 @@ from scripts.project import PROJECT, Project
 from scripts.recovery import containers, dvc_files, unfinished
 from scripts.recovery.dvc_files import is_idle, keep_dvc_lock, locks_are_held
 
-__all__ = ["GRACE", "is_idle", "keep_dvc_lock", "locks_are_held", "recover", "stop_stages"]
+__all__ = ["GRACE", "clear", "is_idle", "keep_dvc_lock", "locks_are_held", "mend", "recover", "stop_stages"]
 
 
 def recover(project: Project = PROJECT, *, ended_well: bool) -> None:
@@ -18,10 +18,23 @@ def recover(project: Project = PROJECT, *, ended_well: bool) -> None:
 
     Raise UserError if something cannot be removed.
     """
+    clear(project)
+    mend(project, ended_well=ended_well)
+
+
+def clear(project: Project = PROJECT) -> None:
+    """Remove what holds up a run: containers, folders and locks. Raise UserError if that is not possible."""
     if "RUNNER_SOCKET" in os.environ:  # not with the verbs that start no container
         containers.remove_left()
     unfinished.remove_work_folders(project)
     dvc_files.clear_locks(project)
+
+
+def mend(project: Project = PROJECT, *, ended_well: bool) -> None:
+    """Restore or remove damaged files: dvc.lock, and what it and the run-cache name in DVC's cache.
+
+    That takes the longer, the more results there are. A run that finds all files as it left them can do without.
+    """
     dvc_files.restore_dvc_lock(project, ended_well=ended_well)
     dvc_files.remove_damaged_files(project)
     if not ended_well:

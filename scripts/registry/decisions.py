@@ -4,7 +4,7 @@ from mlflow import MlflowClient
 
 from scripts.project import UserError
 from scripts.registry import records
-from scripts.registry.mlflow import read
+from scripts.registry.mlflow import Reading
 from scripts.registry.reconcile import decide_by_person, reconcile
 
 LONGEST_WHY = 300
@@ -18,14 +18,15 @@ def put(client: MlflowClient, model: str, who: str, version: int, action: str, w
     """
     if len(why) > LONGEST_WHY:
         raise UserError(f"WHY has {len(why)} characters; expected at most {LONGEST_WHY}: shorten it")
-    state = read(client, model)
-    if records.is_clear(state):
-        state = reconcile(client, model, who)  # records first what was done by hand
+    reading = Reading(client, model)
+    state = reading.now()
+    if records.is_clear(state) and not records.at_rest(state):
+        state = reconcile(client, model, who, reading=reading)  # records first what was done by hand
     if state.version(version) is None:
         raise UserError(f"version {version} of {model} was deleted meanwhile; expected one of those of 'make models'")
     before = records.champion(state)
-    decide_by_person(client, model, who, state, version, action, why or f"by 'make {action}'")
-    now = records.champion(reconcile(client, model, who))
+    reading.forget_one(decide_by_person(client, model, who, state, version, action, why or f"by 'make {action}'"))
+    now = records.champion(reconcile(client, model, who, reading=reading))
     if now != version:
         raise UserError(
             f"somebody else put version {now} into production at the same moment; expected only one of you: agree"

@@ -5,9 +5,10 @@ import logging
 import os
 import resource
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 import requests
@@ -15,13 +16,14 @@ from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 from mlflow import MlflowClient
 from mlflow.entities import FileInfo, Run
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request_safe
 
 from scripts import bounded, faults, settings
-from scripts.registry.records import State, Unclear, Version
+from scripts.registry.records import DIGEST, State, Unclear, Version
 
 FAULTS = (MlflowException, OSError, ImportError, Boto3Error, BotoCoreError, ClientError)
 """What MLflow's client and requests raise, and boto3 where the server keeps artifacts in S3; ImportError, if it names a
@@ -102,27 +104,139 @@ def is_clash(error: MlflowException) -> bool:
     return "IntegrityError" in str(error)
 
 
-def versions(client: MlflowClient, model: str) -> list[ModelVersion]:
+class Listed(NamedTuple):
+    """A version as a list of the server's has it, with the times at which it was made and last changed."""
+
+    version: Version
+    made: int
+    changed: int
+
+
+def versions(model: str) -> list[Version]:
     """Return all versions of `model`, the oldest first; none if there is no such model."""
-    found: list[ModelVersion] = []
-    token = None
+    return _by_number(_listed(f"name='{model}'", at_once=1000))
+
+
+def _by_number(found: Iterable[Listed]) -> list[Version]:
+    return sorted((each.version for each in found), key=lambda version: version.number)
+
+
+def versions_of(model: str, digest: str) -> list[Version]:
+    """Return the versions of `model` whose content is `digest`, the oldest first, as far as the server can tell them.
+
+    A server may not know how to look for a tag: then all versions are read.
+    """
+    try:
+        which = f"name='{model}' and tags.{DIGEST} = '{digest}'"
+        found = _by_number(_listed(which, at_once=1000))
+    except MlflowException as error:
+        if error.error_code not in REFUSED:
+            raise
+        found = versions(model)
+    return [version for version in found if version.tags.get(DIGEST) == digest]
+
+
+REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "NOT_IMPLEMENTED")
+"""What a server answers to a filter or an order that it does not know."""
+
+
+def _listed(which: str, *, at_once: int, order: str = "") -> Iterator[Listed]:
+    """Yield the versions of which `which` holds, in the order that is asked for, as far as the server knows it."""
+    query = {"filter": which, "max_results": str(at_once)} | ({"order_by": order} if order else {})
     for _ in range(bounded.PAGES):
-        page = client.search_model_versions(f"name='{model}'", max_results=1000, page_token=token)
-        found += page
-        token = page.token
+        page = _page(query)
+        try:
+            for each in page.get("model_versions", []):
+                times = (int(each.get(f"{which}_timestamp") or 0) for which in ("creation", "last_updated"))
+                yield Listed(Version.of(each), *times)
+            token = page.get("next_page_token")
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
+            raise RegistryError(f"the MLflow server {address()} lists versions that are none") from None
         if not token:
-            return sorted(found, key=lambda version: int(version.version))
+            return
+        query["page_token"] = str(token)
     raise RegistryError(f"the MLflow server {address()} has a list of versions that does not end")
 
 
-def read(client: MlflowClient, model: str) -> State:
-    """Return what the registry has of `model`.
+def _page(query: Mapping[str, str]) -> Any:
+    """Return a page of a list of versions, as MLflow's client asks for it, without the second that this takes to turn a
+    thousand into objects of its own."""
+    there = get_default_host_creds(address())
+    return http_request_safe(there, "/api/2.0/mlflow/model-versions/search", "GET", params=query).json()
 
-    The model comes before its versions: its tags are written after theirs.
+
+def read(client: MlflowClient, model: str) -> State:
+    """Return what the registry has of `model`."""
+    return Reading(client, model).now()
+
+
+class Reading:
+    """Reads what the registry has of a model: whole at first, and then only what may have changed since.
+
+    A server notes when a version was made, and when its stage or description last changed, but not its tags. Whoever
+    decides on a version describes it before the tag that counts. A person's decision is such a tag alone until its
+    stage is set, and the model's own tags and aliases with it: as soon as those differ, all is read again. So only a
+    decision that somebody is just making can be missed, and only a registry that was read whole is at rest.
     """
-    registered = client.get_registered_model(model)
-    found = [Version(int(v.version), v.current_stage, v.run_id, v.tags) for v in versions(client, model)]
-    return State.of(found, registered.aliases, registered.tags)
+
+    def __init__(self, client: MlflowClient, model: str) -> None:
+        self._client, self._model = client, model
+        self._versions: dict[int, Listed] = {}
+        self._own: tuple[dict[str, int], dict[str, str]] | None = None
+        self._stale: set[int] = set()
+        self.is_whole = False  # whether all that `now` last returned was read then
+
+    def forget(self) -> None:
+        """Read all again the next time."""
+        self._own = None
+
+    def forget_one(self, number: int) -> None:
+        """Read this version again the next time: a tag of it was set."""
+        self._stale.add(number)
+
+    def now(self) -> State:
+        """Return what there is. The model comes before its versions: its tags are written after theirs."""
+        registered = self._client.get_registered_model(self._model)
+        own = (registered.aliases, registered.tags)
+        changed = self._changed() if own == self._own and len(self._versions) > FEW else None
+        self.is_whole = changed is None
+        found = _listed(f"name='{self._model}'", at_once=1000) if changed is None else changed
+        known = {} if self.is_whole else self._versions
+        self._versions = known | {each.version.number: each for each in found}
+        self._own, self._stale = own, set()
+        return State.of([each.version for each in self._versions.values()], *own)
+
+    def _changed(self) -> list[Listed] | None:
+        """Return the versions that changed since the last look; None if the server cannot tell."""
+        known = self._versions.values()
+        if not any(each.changed > each.made for each in known):
+            return None  # it does not note when one is changed
+        since = max(each.changed for each in known) - CLOCKS
+        found: list[Listed] = []
+        try:
+            for each in _listed(f"name='{self._model}'", at_once=AT_ONCE, order=LATELY):
+                if found and each.changed > found[-1].changed:
+                    return None  # it has an order of its own
+                if each.changed < since:
+                    break
+                found.append(each)
+            return found + [self._again(number) for number in self._stale]
+        except MlflowException as error:
+            if error.error_code not in (*REFUSED, "RESOURCE_DOES_NOT_EXIST"):
+                raise
+            return None
+
+    def _again(self, number: int) -> Listed:
+        found = self._client.get_model_version(self._model, str(number))
+        version = Version(number, found.current_stage, found.run_id, found.tags)
+        return Listed(version, found.creation_timestamp or 0, found.last_updated_timestamp or 0)
+
+
+FEW, AT_ONCE = 50, 50
+"""A model with so many versions is always read whole; how many of those that changed last are listed at once."""
+LATELY = "last_updated_timestamp DESC"
+CLOCKS = 60_000
+"""Milliseconds by which the clocks of a server's machines may differ."""
 
 
 def run_of(client: MlflowClient, version: Version) -> Run | None:

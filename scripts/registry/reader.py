@@ -1,7 +1,7 @@
 """What the registry has of a model, by plain REST calls: MLflow takes a second to import."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from scripts.pipeline.stage import Model
 
 
+MANY = 20
+"""So many versions are not listed in a sentence."""
 NOT_MLFLOWS = "it answers with something else than an MLflow server does"
 
 
@@ -27,22 +29,26 @@ def read(model: str) -> State | None:
 
     Raise RequestException if there is no answer, ValueError for one that is not MLflow's.
     """
-    found = _get("registered-models/get", name=model)
+    found = get("registered-models/get", name=model)
     if found is None:
         return None
-    pages = list(_pages(model))
+    return state_of(found, list(_pages(model)))
+
+
+def state_of(found: Mapping[str, Any], pages: Sequence[Mapping[str, Any]]) -> State:
+    """Return what MLflow's answers say of a model and of its versions. Raise ValueError if they are not MLflow's."""
     try:
+        versions = [Version.of(each) for page in pages for each in page.get("model_versions", [])]
         registered = found["registered_model"]
         aliases = {alias["alias"]: alias["version"] for alias in registered.get("aliases", [])}
-        versions = [_version(each) for page in pages for each in page.get("model_versions", [])]
-        return State.of(versions, aliases, _tags(registered))
+        return State.of(versions, aliases, records.tags_of(registered))
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         raise ValueError(NOT_MLFLOWS) from None
 
 
 def has_run(version: Version) -> bool:
     """Return True if the run of a version is there, and was not deleted. Raise as `read` does."""
-    found = _get("runs/get", run_id=version.run_id)
+    found = get("runs/get", run_id=version.run_id)
     try:
         return found is not None and found["run"]["info"].get("lifecycle_stage") != "deleted"
     except (KeyError, TypeError, AttributeError):
@@ -51,7 +57,7 @@ def has_run(version: Version) -> bool:
 
 def experiment(name: str) -> str | None:
     """Return the id of an experiment, which is a number; None if there is none of this name. Raise as `read` does."""
-    found = _get("experiments/get-by-name", experiment_name=name)
+    found = get("experiments/get-by-name", experiment_name=name)
     try:
         return str(int(found["experiment"]["experiment_id"])) if found else None
     except (KeyError, TypeError):
@@ -60,7 +66,7 @@ def experiment(name: str) -> str | None:
 
 def metrics(run: str) -> dict[str, float]:
     """Return the last value of each metric of a run; none if there is no such run. Raise as `read` does."""
-    found = _get("runs/get", run_id=run)
+    found = get("runs/get", run_id=run)
     try:
         listed = found["run"]["data"].get("metrics", []) if found else []
         return {str(metric["key"]): float(metric["value"]) for metric in listed}
@@ -71,7 +77,7 @@ def metrics(run: str) -> dict[str, float]:
 def _pages(model: str) -> Iterator[dict[str, Any]]:
     query = {"filter": f"name='{model}'", "max_results": "1000"}
     for _ in range(bounded.PAGES):
-        page = _get("model-versions/search", **query) or {}
+        page = get("model-versions/search", **query) or {}
         yield page
         if not page.get("next_page_token"):
             return
@@ -79,15 +85,7 @@ def _pages(model: str) -> Iterator[dict[str, Any]]:
     raise ValueError("its list of versions does not end")
 
 
-def _version(entity: Mapping[str, Any]) -> Version:
-    return Version(int(entity["version"]), str(entity["current_stage"]), str(entity.get("run_id", "")), _tags(entity))
-
-
-def _tags(entity: Mapping[str, Any]) -> dict[str, str]:
-    return {str(tag["key"]): str(tag.get("value", "")) for tag in entity.get("tags", [])}
-
-
-def _get(call: str, **query: str) -> dict[str, Any] | None:
+def get(call: str, **query: str) -> dict[str, Any] | None:
     """Return MLflow's answer to a call that reads; None if what it asks for is not there."""
     url = f"{os.environ['MLFLOW_TRACKING_URI'].rstrip('/')}/api/2.0/mlflow/{call}"
     response = bounded.get(url, params=query, auth=settings.mlflow_login(os.environ), timeout=10)
@@ -103,18 +101,21 @@ def _get(call: str, **query: str) -> dict[str, Any] | None:
 # --- what a command was asked
 
 
-def ask(arguments: Sequence[str]) -> tuple[dict[str, str], str, State]:
+def ask(
+    arguments: Sequence[str], look: Callable[[str], State | None] | None = None
+) -> tuple[dict[str, str], str, State]:
     """Return what a command on one model was called with (`model=m version=3`), the model's name, and what there is.
 
-    Without a name it is the pipeline's only model. Start the local server if that is in use. Raise UserError if there
-    are several, if there is no such model, or if the server does not answer.
+    Without a name it is the pipeline's only model. `look` reads it, if not all of its versions are needed. Start the
+    local server if that is in use. Raise UserError if there are several, if there is no such model, or if the server
+    does not answer.
     """
     given = parse(arguments)
     model, *others = names(given)
     if others:
         raise UserError(f"MODEL is empty; expected one of {', '.join([model, *others])}, as in 'MODEL={model}'")
     start_server()
-    state = look_up(model)
+    state = answered(lambda: look(model)) if look else look_up(model)
     if state is None or not state.versions:
         raise UserError(f"there is no version of {model} in the registry; expected one: 'make run' registers it")
     return given, model, state
@@ -150,11 +151,16 @@ def start_server() -> None:
 
 def look_up(model: str) -> State | None:
     """Return what the registry has of `model`. Raise UserError if the server does not answer, or a record is none."""
+    return answered(lambda: read(model))
+
+
+def answered[T](look: Callable[[], T]) -> T:
+    """Return what a look at the registry finds. Raise UserError if the server does not answer, or a record is none."""
     try:
-        state = read(model)
-        if state:
+        found = look()
+        if state := getattr(found, "state", found):
             records.promotions(state)  # whether all records can be read
-        return state
+        return found
     except records.Unclear as error:
         raise UserError(str(error)) from None
     except (requests.RequestException, ValueError) as error:
@@ -174,6 +180,8 @@ def pick(state: State, which: str) -> Version:
     found = state.version(number) if number else None
     if found is None:
         numbers = ", ".join(str(version.number) for version in state.versions)
+        if len(state.versions) > MANY:
+            numbers = f"{state.versions[0].number} to {state.versions[-1].number}"
         names = "".join(f", {alias}" for alias in sorted(state.aliases))
         raise UserError(
             f"there is no version {which or number}; expected one of {numbers}{names}: 'make models' shows them"

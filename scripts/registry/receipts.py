@@ -8,8 +8,9 @@ import requests
 
 from scripts.faults import reason
 from scripts.project import Unavailable, UserError
+from scripts.registry import glance as glances
 from scripts.registry import reader, records
-from scripts.registry.records import Version
+from scripts.registry.records import State, Version
 
 
 class NotPublished(UserError):
@@ -40,13 +41,18 @@ class Published(NamedTuple):
 
 class OnDisk(NamedTuple):
     """A model as it is on disk: the SHA-256 of its file or folder and of its part of dvc.lock, and its score of the
-    gate's metric, None if there is none."""
+    gate's metric, None if there is none.
+
+    `seen` is what a registry of many versions showed when it was at rest and had this model as `version`.
+    """
 
     name: str
     sha256: str
     lock: str
     metric: str
     score: float | None
+    seen: str = ""
+    version: int = 0
 
 
 class Named(Protocol):
@@ -76,15 +82,70 @@ def find(model: OnDisk) -> Published | None:
     return Published(model.name, number, decision, why, model.metric, model.score, version.stage, news=False)
 
 
+def noted(model: OnDisk) -> OnDisk:
+    """Return the model with what its registry shows, if that has many versions, is at rest and has it: to be noted."""
+    try:
+        glance = glances.lately(model.name)
+        if glance is None or glance.is_whole:
+            return model
+        found = _at_rest(model, reader.read(model.name))
+    except (requests.RequestException, ValueError, records.Unclear):
+        return model
+    return model._replace(seen=glance.digest, version=found.number) if found else model
+
+
 def _version_of(model: OnDisk) -> Version | None:
     """Return the version of the model; None unless it has a run, and the registry is at rest."""
-    state = reader.read(model.name)
+    glance = glances.lately(model.name)
+    if glance is None or glance.is_whole:
+        return _at_rest(model, glance and glance.state)
+    if glance.digest == model.seen and (found := _as_it_was(model, glance.state)):
+        return found
+    if glances.knows_none(model.name, f"tags.{records.DIGEST} = '{model.sha256}'"):
+        return None
+    return _at_rest(model, reader.read(model.name))
+
+
+def _at_rest(model: OnDisk, state: State | None) -> Version | None:
     if state is None or records.next_step(state):
         return None
     for version in state.versions:
-        if (version.tags.get(records.DIGEST), version.tags.get(records.RECEIPT)) == (model.sha256, model.lock):
+        if _is(version, model):
             return version if reader.has_run(version) else None
     return None
+
+
+def _is(version: Version, model: OnDisk) -> bool:
+    return (version.tags.get(records.DIGEST), version.tags.get(records.RECEIPT)) == (model.sha256, model.lock)
+
+
+def _as_it_was(model: OnDisk, state: State) -> Version | None:
+    """Return the version of the model that was noted, if all is as it was then; None if that is not so.
+
+    What was changed last is known to be the same. What may have changed besides is a tag. So both versions that matter
+    are looked at, and a decision is looked for that a person made and nobody has applied yet.
+    """
+    last = records.applied(state)
+    if not last or not last.version or not _leads(model.name, last):  # nothing is in production: that is read whole
+        return None
+    ours = glances.version(model.name, model.version)
+    if ours is None or not ours.decided or not _is(ours, model):
+        return None
+    alone = (
+        glances.knows_none(model.name, f"tags.promotion_{turn} LIKE '%'", but=last.version if turn == last.turn else 0)
+        for turn in (last.turn, last.turn + 1)  # of two persons at the same moment, one may have been killed
+    )
+    return ours if all(alone) and reader.has_run(ours) else None
+
+
+def _leads(model: str, last: records.Key) -> bool:
+    """Return True if the last promotion's version is in production, and still bears it."""
+    best = glances.version(model, last.version)
+    if best is None or best.stage != records.PRODUCTION:
+        return False
+    return (
+        f"promotion_{last.turn}" in best.tags if last.by_a_person else best.tags.get("decision") == records.PRODUCTION
+    )
 
 
 def not_published(model: Named, why: str, kind: type[NotPublished] = NotPublished) -> NotPublished:

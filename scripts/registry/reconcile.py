@@ -20,7 +20,7 @@ from mlflow.exceptions import MlflowException
 from scripts.digests import sha256
 from scripts.registry import records
 from scripts.registry.gate import Gate, Measurement, Unscorable, Verdict, judge, one_line
-from scripts.registry.mlflow import RegistryError, address, artifact, is_clash, not_the_servers, read, run_of
+from scripts.registry.mlflow import Reading, RegistryError, address, artifact, is_clash, not_the_servers, run_of
 from scripts.registry.records import PRODUCTION, ScoredBy, State, Version
 
 DEAD_AFTER = 600.0
@@ -35,15 +35,22 @@ DOWNLOADS = 3
 Measure = Callable[[Path], Measurement | Unscorable]
 
 
-def reconcile(client: MlflowClient, model: str, who: str, judge: Callable[[Version], None] | None = None) -> State:
+def reconcile(
+    client: MlflowClient,
+    model: str,
+    who: str,
+    judge: Callable[[Version], None] | None = None,
+    reading: Reading | None = None,
+) -> State:
     """Make stages and aliases follow the records, and have `judge` decide on the versions that wait for it.
 
     Any number of machines may do so at once, and any may be killed: the last one sees all records, and sets what they
-    say. Raise RegistryError if the server does not keep what it is told.
+    say. `reading` has read the model before. Raise RegistryError if the server does not keep what it is told.
     """
     applied, sightings = None, 0
+    reading = reading or Reading(client, model)
     for _ in range(ROUNDS):
-        state = read(client, model)
+        state = reading.now()
         if applied not in (None, records.key(state)):  # a promotion came while stages were set by an older one
             state = state._replace(applied="")
         for name, since in state.applying.items():
@@ -51,36 +58,41 @@ def reconcile(client: MlflowClient, model: str, who: str, judge: Callable[[Versi
                 client.delete_registered_model_tag(model, name)
         step = records.next_step(state)
         if step is None or (isinstance(step, records.Decide) and judge is None):
-            return state
+            if reading.is_whole:
+                return state
+            reading.forget()
+            continue
         if isinstance(step, records.Adopt) and sightings < SIGHTINGS:
             sightings += 1
             time.sleep(PAUSE)
             continue
         if isinstance(step, records.Adopt) and applied is not None:
             raise RegistryError(_not_kept(model, step))
-        with clashes_forgiven():
+        with clashes_forgiven(reading):
             match step:
                 case records.Apply():
                     apply(client, model, step)
                     applied = step.key
                 case records.Adopt():
                     decide_by_person(client, model, who, state, step.version, "by hand", "in the registry's pages")
+                    reading.forget()
                 case records.Decide():
                     judge(step.version)
     raise RegistryError(f"{model} did not come to rest, others keep changing it; expected an end: run again")
 
 
 @contextmanager
-def clashes_forgiven() -> Iterator[None]:
+def clashes_forgiven(reading: Reading) -> Iterator[None]:
     """Ignore that another machine wrote the same row at the same moment, or deleted it as a twin.
 
-    What is there then is looked at again.
+    What is there then is looked at again, all of it.
     """
     try:
         yield
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST" and not is_clash(error):
             raise
+        reading.forget()
 
 
 def _not_kept(model: str, found: records.Adopt) -> str:
@@ -108,8 +120,11 @@ def apply(client: MlflowClient, model: str, step: records.Apply) -> None:
 
 def decide_by_person(
     client: MlflowClient, model: str, who: str, state: State, version: int | None, action: str, reason: str
-) -> None:
-    """Record that a person put `version` into production (None: took out the one that was there)."""
+) -> int:
+    """Record that a person put `version` into production (None: took out the one that was there).
+
+    Return the version that bears the record.
+    """
     replaced = records.champion(state)
     turn = records.next_turn(state)
     record = {"turn": turn, "action": action, "version": version, "replaced": replaced, "reason": reason}
@@ -117,6 +132,7 @@ def decide_by_person(
     record = _log_record(client, who, bearer, record)
     del record["artifact"]  # the tag has all of it
     client.set_model_version_tag(model, str(bearer.number), f"promotion_{turn}", json.dumps(record))
+    return bearer.number
 
 
 def _log_record(client: MlflowClient, who: str, version: Version, record: dict[str, Any]) -> dict[str, Any]:
@@ -188,9 +204,10 @@ class Judge:
         at_hand: AtHand,
         measure: Measure,
         *,
+        reading: Reading,
         note: str = "",
     ) -> None:
-        self._client, self._model, self._who, self._gate = client, model, who, gate
+        self._client, self._model, self._who, self._gate, self._reading = client, model, who, gate, reading
         self._scored_by, self._at_hand, self._measure = scored_by, at_hand, not_the_servers(measure)
         self._note = one_line(note)
         self._known: dict[int, Measurement | Unscorable] = {}
@@ -202,14 +219,14 @@ class Judge:
         Raise RegistryError if the server does not have the file of the candidate at hand: nothing is decided then.
         What `measure` raises passes as it is: a fault of the engine says nothing about a model.
         """
-        before = read(self._client, self._model)
+        before = self._reading.now()
         champion = records.champion(before)
         verdict = self._verdict(version, before.version(champion) if champion else None)
         record = self._record(verdict, before, champion if champion != version.number else None)
         if self._note and self._is_at_hand(version):
             verdict = verdict._replace(reason=f"{verdict.reason}; {self._note}")
             record |= {"reason": verdict.reason, "note": self._note}
-        now = read(self._client, self._model)
+        now = self._reading.now()
         if records.key(now) != records.key(before) or (now.version(version.number) or version).decided:
             return  # another machine was faster: what it left is looked at again
         self._write(version, verdict, record)

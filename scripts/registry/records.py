@@ -73,6 +73,11 @@ class Version(NamedTuple):
     run_id: str
     tags: Mapping[str, str]
 
+    @classmethod
+    def of(cls, entity: Mapping[str, Any]) -> "Version":
+        """Return the version that MLflow's JSON describes. Raise what comes of it if it is none."""
+        return cls(int(entity["version"]), str(entity["current_stage"]), str(entity.get("run_id", "")), tags_of(entity))
+
     @property
     def decided(self) -> bool:
         return "decision" in self.tags
@@ -111,6 +116,11 @@ class Version(NamedTuple):
                 f"the tag {tag} of version {self.number} is no record; expected what was written there: restore or "
                 "delete it"
             ) from None
+
+
+def tags_of(entity: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tags of what MLflow's JSON describes."""
+    return {str(tag["key"]): str(tag.get("value", "")) for tag in entity.get("tags", [])}
 
 
 class State(NamedTuple):
@@ -152,6 +162,20 @@ class Promotion(NamedTuple):
         return f"{self.turn}.{int(self.by_a_person)}.{self.version or 0}"
 
 
+class Key(NamedTuple):
+    """What names a promotion: its turn, whether a person decided, and the version, 0 if one was taken out."""
+
+    turn: int
+    by_a_person: bool
+    version: int
+
+
+def applied(state: State) -> Key | None:
+    """Return the promotion that stages and alias were last made to follow; None if there is none."""
+    match = re.fullmatch(r"([0-9]{1,9})\.([01])\.([0-9]{1,9})", state.applied)
+    return Key(int(match[1]), match[2] == "1", int(match[3])) if match else None
+
+
 def promotions(state: State) -> list[Promotion]:
     """Return all promotions that are recorded, the last one last. Raise Unclear."""
     found = []
@@ -178,8 +202,25 @@ def key(state: State) -> str:
 
 def history(state: State) -> list[int | None]:
     """Return the versions that were in production, the present one last, without those that were rolled back."""
-    stack: list[int | None] = []
+    return _history(promotions(state))
+
+
+def recent_history(state: State) -> list[int | None]:
+    """Return the end of the history, as far as a part of the versions tells it for sure: after the last gap in turns,
+    and after a rollback to what was there before that."""
+    known: list[Promotion] = []
     for promotion in promotions(state):
+        after_a_gap = bool(known) and promotion.turn - known[-1].turn > 1
+        is_rollback = promotion.record.get("action") == "rollback"
+        if after_a_gap or (is_rollback and promotion.version not in _history(known)):
+            known = []
+        known.append(promotion)
+    return _history(known)
+
+
+def _history(found: Iterable[Promotion]) -> list[int | None]:
+    stack: list[int | None] = []
+    for promotion in found:
         if promotion.record.get("action") == "rollback" and promotion.version in stack:
             while stack[-1] != promotion.version:
                 stack.pop()

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mlflow import MlflowClient
 from mlflow.entities import Dataset as MlflowDataset
 from mlflow.entities import DatasetInput, Experiment, InputTag, Metric, Param, Run, RunTag
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from scripts.digests import sha256
@@ -33,7 +32,17 @@ from scripts.pipeline.stage import block
 from scripts.registry import cards, model_folder, records
 from scripts.registry.datasets import Dataset
 from scripts.registry.gate import Gate, Measurement, Unscorable
-from scripts.registry.mlflow import RegistryError, check_location, is_clash, quiet, run_of, server_errors, versions
+from scripts.registry.mlflow import (
+    Reading,
+    RegistryError,
+    check_location,
+    is_clash,
+    quiet,
+    run_of,
+    server_errors,
+    versions,
+    versions_of,
+)
 from scripts.registry.reconcile import AtHand, Judge, Measure, reconcile
 from scripts.registry.records import LONGEST_PARAM, LONGEST_TAG, ScoredBy, Version, clean_name, clean_names
 
@@ -231,8 +240,8 @@ def _new_experiment(client: MlflowClient, name: str) -> Experiment | None:
 
 def _run_of_model(client: MlflowClient, settings: Settings, digest: str, experiment_id: str) -> Run | None:
     """Return the run of the model with this content: that of its version, else the oldest one in the experiment."""
-    if version := find_version(client, settings.model, digest):
-        return _living_run(client, settings.model, version.version, version.run_id)
+    if version := find_version(settings.model, digest):
+        return _living_run(client, settings.model, str(version.number), version.run_id)
     found = client.search_runs(
         [experiment_id], f"tags.{records.DIGEST} = '{digest}'", order_by=["attributes.start_time ASC"]
     )
@@ -345,29 +354,30 @@ def register(
         version = _again(lambda: _version(client, settings, candidate, run_id, measured))
         at_hand = AtHand(candidate.digest, measured)
         about = (settings.model, settings.who, settings.gate, candidate.scored_by)
-        judge = Judge(client, *about, at_hand, measure, note=settings.note)
-        state = reconcile(client, settings.model, settings.who, judge)
-    settled = state.version(int(version.version))
+        reading = Reading(client, settings.model)
+        judge = Judge(client, *about, at_hand, measure, reading=reading, note=settings.note)
+        state = reconcile(client, settings.model, settings.who, judge, reading)
+    settled = state.version(version.number)
     if settled is None:
         raise RegistryError(
-            f"version {version.version} of {settings.model} was deleted while it was published; expected it to stay: "
+            f"version {version.number} of {settings.model} was deleted while it was published; expected it to stay: "
             "run again"
         )
     stage, reason = settled.tags["decision"], settled.tags.get("reason", "")
-    return Outcome(version.version, version.run_id, stage, reason, settled.stage)
+    return Outcome(str(version.number), version.run_id, stage, reason, settled.stage)
 
 
-def find_version(client: MlflowClient, model: str, digest: str) -> ModelVersion | None:
+def find_version(model: str, digest: str) -> Version | None:
     """Return the oldest version of `model` whose content is `digest`, if there is one."""
-    return next((v for v in versions(client, model) if v.tags.get(records.DIGEST) == digest), None)
+    return next(iter(versions_of(model, digest)), None)
 
 
 def _version(
     client: MlflowClient, settings: Settings, candidate: Candidate, run_id: str, measured: Measurement | Unscorable
-) -> ModelVersion:
+) -> Version:
     """Return the version that holds the model; register it if there is none."""
     model, digest, scored_by = settings.model, candidate.digest, candidate.scored_by
-    if version := find_version(client, model, digest):
+    if version := find_version(model, digest):
         if version.run_id != run_id and _active_run(client, run_id):
             client.delete_run(run_id)  # another machine sent and registered the same model meanwhile
         return version
@@ -381,12 +391,20 @@ def _version(
     _create_model(client, model)
     source = f"{client.get_run(run_id).info.artifact_uri}/{model_folder.FOLDER}"
     made = client.create_model_version(model, source, run_id, tags=tags)
-    first = find_version(client, model, digest)
-    if first.version != made.version:  # another machine registered the same model at the same moment
+    first = _first(model, digest, Version(int(made.version), "", run_id, {}))
+    if first.number != int(made.version):  # another machine registered the same model at the same moment
         client.delete_model_version(model, made.version)
         if first.run_id != made.run_id:
             client.delete_run(made.run_id)
     return first
+
+
+def _first(model: str, digest: str, made: Version) -> Version:
+    """Return the oldest version of this content, of which one was just made."""
+    alike = versions_of(model, digest)
+    if made.number not in [version.number for version in alike]:  # the server does not find by a tag what it has
+        alike = [version for version in versions(model) if version.tags.get(records.DIGEST) == digest]
+    return alike[0] if alike else made
 
 
 def _create_model(client: MlflowClient, name: str) -> None:

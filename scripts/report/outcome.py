@@ -14,7 +14,7 @@ from scripts import mlflow_server, settings
 from scripts.pipeline.params import as_written, told_apart
 from scripts.pipeline.stage import Pipeline
 from scripts.project import Project, UserError, load_yaml
-from scripts.registry import logged, reader, recorded, records
+from scripts.registry import glance, logged, reader, recorded, records
 from scripts.report.facts import number, text
 
 MOST = 1000  # metrics, parameters, files
@@ -143,8 +143,7 @@ def _models(
 def _ask(model: dict[str, Any], name: str, version: int) -> dict[str, float]:
     """Add what the registry says of a version; return the metrics of the one that it was compared with."""
     try:
-        state = reader.read(name)
-        mine = state.version(version) if state else None
+        mine = glance.version(name, version)
         if mine is None:
             return {}
         record = mine.record
@@ -157,7 +156,8 @@ def _ask(model: dict[str, Any], name: str, version: int) -> dict[str, float]:
         if settings.is_local(os.environ):
             route = mlflow_server.route(f"models/{quote(name)}/versions/{version}")
             model["page"] = f"{mlflow_server.address()}/{route}"
-        other = state.version(record.get("champion") or 0)
+        champion = record.get("champion")
+        other = glance.version(name, champion) if isinstance(champion, int) else None
         return reader.metrics(other.run_id) if other else {}
     except (requests.RequestException, ValueError, UserError, records.Unclear):
         return {}  # the decision and its reason are known all the same

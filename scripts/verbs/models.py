@@ -6,9 +6,11 @@ from typing import Any
 from scripts import tables
 from scripts.pipeline.console import tell
 from scripts.project import UserError
-from scripts.registry import reader, records
+from scripts.registry import glance, reader, records
+from scripts.registry.glance import Glance
 from scripts.registry.records import State, Version
 from scripts.tables import Part, Table
+from scripts.validation import is_asked
 
 
 def score_of(version: Version, metric: str) -> object:
@@ -53,19 +55,29 @@ def persons(state: State) -> Iterator[dict[str, Any]]:
             yield {name: made.record.get(name) for name in ("at", "by", "action", "reason")} | {"version": made.version}
 
 
-def of_model(name: str, state: State | None, metric: str) -> dict[str, Any]:
-    """Return what the registry has of a model: versions, those that were in production, what persons decided."""
-    if state is None:
+def of_model(name: str, seen: Glance | None, metric: str) -> dict[str, Any]:
+    """Return what the registry has of a model: versions, those that were in production, what persons decided.
+
+    Of a part of the versions, `left_out` says so.
+    """
+    if seen is None:
         return {"model": name, "versions": [], "production": [], "decisions": []}
+    state = seen.state
     return {
         "model": name,
         "versions": [described(state, version, metric) for version in state.versions],
-        "production": records.history(state),
+        "production": records.history(state) if seen.is_whole else records.recent_history(state),
         "decisions": list(persons(state)),
-    }
+    } | ({} if seen.is_whole else {"left_out": True})
 
 
 # --- as it is shown
+
+
+LEFT_OUT = (
+    f"these are the newest {glance.FEW}, those with an alias and the last of each stage: 'make models ALL=1' shows all "
+    "versions, the whole history and all decisions of persons"
+)
 
 
 def parts(found: Mapping[str, Any]) -> list[Part]:
@@ -76,11 +88,13 @@ def parts(found: Mapping[str, Any]) -> list[Part]:
         (version["version"], (version["stage"], *version["aliases"]), version["score"], _why(version))
         for version in found["versions"]
     ]
-    history = " -> ".join(str(number or "none") for number in found["production"]) or "none"
+    known = [str(number or "none") for number in found["production"]]
+    history = " -> ".join([*(["..."] if "left_out" in found else []), *known]) or "none"
     return [
         f"model: {found['model']}",
         Table(("version", "stage", "score", "why"), rows, right={0, 2}),
         "\n".join([f"in production: {history}", *map(_decision, found["decisions"])]),
+        LEFT_OUT if "left_out" in found else "",
     ]
 
 
@@ -101,15 +115,24 @@ def _decision(made: Mapping[str, Any]) -> str:
     return f"{at}  {by}: {what} in production ({action}: {reason})"
 
 
+def look_up(name: str, *, is_whole: bool) -> Glance | None:
+    """Return all versions of a model, or the newest ones and those that it names. Raise UserError."""
+    if not is_whole:
+        return reader.answered(lambda: glance.newest(name))
+    state = reader.look_up(name)
+    return Glance(state, is_whole=True) if state else None
+
+
 def main(arguments: list[str]) -> None:
-    form = tables.form(reader.parse(arguments))
-    names = reader.names(reader.parse(arguments))
+    given = reader.parse(arguments)
+    form, names = tables.form(given), reader.names(given)
     known = reader.pipelines_models()
     reader.start_server()
-    states = {name: reader.look_up(name) for name in names}
-    if not any(state and state.versions for state in states.values()):
+    is_whole = form is tables.Form.JSON or is_asked(given, "ALL", "all versions")
+    seen = {name: look_up(name, is_whole=is_whole) for name in names}
+    if not any(each and each.state.versions for each in seen.values()):
         raise UserError(
             f"there is no version of {', '.join(names)} in the registry; expected one: 'make run' registers it"
         )
-    found = [of_model(name, state, known[name].gate.tag if name in known else "") for name, state in states.items()]
+    found = [of_model(name, each, known[name].gate.tag if name in known else "") for name, each in seen.items()]
     tell(tables.written(form, {"models": found}, [part for each in found for part in parts(each)]))

@@ -7,6 +7,7 @@ from scripts import mlflow_server, settings
 from scripts.pipeline.at_rest import Look
 from scripts.pipeline.console import tell
 from scripts.project import PROJECT, UserError
+from scripts.recovery import recover
 from scripts.registry import receipts, summary
 from scripts.registry.receipts import OnDisk, Published
 
@@ -35,6 +36,7 @@ def main(targets: list[str]) -> None:
     if published is None:
         from scripts import training
 
+        recover.mend(ended_well=True)  # else it was done before
         ran, published = training.train(targets, look)
     did = f"ran {', '.join(ran)}" if ran else "nothing to run, all stages are up to date"
     lines = ["", f"stages    {did} ({time.monotonic() - started:.0f} s)", *summary.lines(published)]

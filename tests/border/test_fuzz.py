@@ -125,7 +125,7 @@ def a_file(name: str, read: Callable[[Path], Any]) -> Callable[[bytes, Path], An
 
 
 def state_of(found: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "_get", lambda call, **query: found)
+    monkeypatch.setattr(reader, "get", lambda call, **query: found)
     monkeypatch.setattr(bounded, "PAGES", 3)
     state = reader.read("iris")
     if state:

@@ -131,7 +131,7 @@ def test_a_run_that_failed_before_any_stage(recorder, project):
 
 def test_a_run_that_published_alone(recorder, project, monkeypatch):
     """What was published now, without any stage, is worth a report."""
-    monkeypatch.setattr(outcome.reader, "read", lambda name: None)
+    monkeypatch.setattr(outcome.glance, "version", lambda name, number: None)
     run = recorder()
     run.fact(
         "published", models=[Published("iris", "1", "Production", "why", "accuracy", 0.9, "Production", True)._asdict()]
@@ -187,7 +187,7 @@ def test_metrics_beside_those_before(project, monkeypatch):
     }
     tags = {"decision_record": json.dumps(record)}
     state = State.of([Version(1, "Production", "r1", {}), Version(2, "Staging", "r2", tags)], {}, {})
-    monkeypatch.setattr(outcome.reader, "read", lambda name: state)
+    monkeypatch.setattr(outcome.glance, "version", lambda name, number: state.version(number))
     monkeypatch.setattr(outcome.reader, "metrics", lambda run: {"accuracy": 0.7} if run == "r1" else {})
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://example.com")
     published = [Published("iris", "2", "Staging", "why", "accuracy", 0.9, "Staging", True)._asdict()]
@@ -206,11 +206,11 @@ def test_metrics_beside_those_before(project, monkeypatch):
 def test_a_registry_that_says_nothing(project, monkeypatch, answer):
     """The decision is told all the same, without its evidence."""
 
-    def read(name):
+    def version(name, number):
         if answer:
             raise answer
 
-    monkeypatch.setattr(outcome.reader, "read", read)
+    monkeypatch.setattr(outcome.glance, "version", version)
     published = [Published("iris", "2", "Staging", "why", "accuracy", float("nan"), "Staging", True)._asdict()]
     (model,) = outcome.known(project, PIPELINE, b"", published, None, online=True)["models"]
     assert (model["stage"], model["reason"], model["score"], model["evidence"]) == ("Staging", "why", "nan", {})

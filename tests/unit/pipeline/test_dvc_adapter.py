@@ -9,6 +9,7 @@ import logging
 import shutil
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -21,6 +22,7 @@ USED = {
     "dvc.config.Config": (["dvc_dir", "validate"], "which reads its config files"),
     "dvc.config.Config.edit": (["self", "level", "validate"], "which writes one of them"),
     "dvc.cachemgr.CacheManager.local_cache_dir": (None, "which says where the cache is"),
+    "dvc.dependency.param.load_path": (["fs_path", "fs"], "by which it reads a file of parameters"),
     "dvc.dependency.ParamsDependency": (None, "which a stage's parameters are"),
     "dvc.dependency.ParamsDependency.read_params": (["self"], "which reads params.yaml"),
     "dvc.dvcfile.FileMixin._load_yaml": (None, "which reads dvc.yaml and dvc.lock"),
@@ -48,6 +50,8 @@ USED = {
     "dvc.output.Output.get_obj": (["filter_info"], "which finds a part of a folder"),
     "dvc.output.Output.save": (["self"], "which notes a file as it is"),
     "dvc.rwlock.rwlock": (["tmp_dir"], "which notes who reads and writes what in a folder that it is told"),
+    "dvc.stage.Stage.save": (["self"], "which notes inputs and outputs as they are"),
+    "dvc.stage.Stage.commit": (["self"], "which brings outputs into the cache"),
     "dvc.stage.Stage.save_deps": (["self"], "which notes the inputs as they are"),
     "dvc.stage.Stage.params": (None, "which lists its parameters"),
     "dvc.output.Output.exists": (None, "which says whether an output is there"),
@@ -635,6 +639,35 @@ def test_a_files_digest_is_that_of_dvc_lock(pipeline, reproduce):
     reproduce(project, "a")
     (out,) = load_yaml(project.dvc_lock.read_text())["stages"]["a"]["outs"]
     assert dvc_adapter.md5(Path("a.out")) == out["md5"]
+
+
+def test_parameters_are_read_once_until_they_change(tmp_path):
+    """A file of parameters is read again when it is another one, and each stage gets a copy of its own."""
+    file, read = tmp_path / "params.yaml", []
+    parameters = dvc_adapter._Parameters(lambda path, fs: read.append(path) or load_yaml(Path(path).read_text()))
+    here = SimpleNamespace(protocol="local")
+    file.write_text("a: {b: 1}")
+    parameters(str(file), here)["a"]["b"] = 5
+    assert parameters(str(file), here) == {"a": {"b": 1}} and len(read) == 1
+    part = tmp_path / "part"
+    part.write_text("a: {b: 2}")
+    part.replace(file)
+    assert parameters(str(file), here) == {"a": {"b": 2}} and len(read) == 2
+    assert parameters(str(file), SimpleNamespace(protocol="dvc")) == {"a": {"b": 2}} and len(read) == 3
+
+
+def test_what_is_taken_for_made_is_up_to_date(pipeline):
+    """Outputs that lie there and are taken for made leave nothing to run, and are in the cache."""
+    Path("x.out").touch()
+    project = pipeline(a_x="false", b_a="false")
+    for name in ("a", "b"):
+        (project.root / f"{name}.out").write_text(name)
+    with dvc_adapter.repository(project.root) as repo:
+        dvc_adapter.take_for_made(repo)
+    with dvc_adapter.repository(project.root) as repo:
+        planned = dvc_adapter.plan(repo, [])
+        assert not dvc_adapter.changed(repo, planned).stages
+        assert not any(dvc_adapter.lacking(stage) for stage in planned.stages.values())
 
 
 def test_a_lock_that_is_written_again_is_what_dvc_writes(pipeline, reproduce):

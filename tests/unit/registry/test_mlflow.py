@@ -128,9 +128,16 @@ def test_versions_come_oldest_first(model):
     model.client.create_registered_model(model.name)
     for _ in range(11):
         model.client.create_model_version(model.name, "s3://elsewhere/model")
-    found = mlflow.versions(model.client, model.name)
-    assert [int(version.version) for version in found] == list(range(1, 12))
-    assert mlflow.versions(model.client, "another") == []
+    assert [version.number for version in mlflow.versions(model.name)] == list(range(1, 12))
+    assert mlflow.versions("another") == []
+
+
+@pytest.mark.parametrize("answer", [[], {"model_versions": 5}, {"model_versions": [{"version": "one"}]}])
+def test_versions_that_are_none_are_told(model, monkeypatch, answer):
+    """A server that lists something else than versions is told by its name."""
+    monkeypatch.setattr(mlflow, "_page", lambda query: answer)
+    with pytest.raises(RegistryError, match="lists versions that are none"):
+        mlflow.versions(model.name)
 
 
 def test_an_artifact_that_is_not_there_is_none(model):

@@ -40,8 +40,8 @@ def test_pages_are_followed(model, monkeypatch):
     model.client.create_registered_model(model.name)
     for _ in range(5):
         model.client.create_model_version(model.name, "s3://elsewhere/model")
-    get = reader._get
-    monkeypatch.setattr(reader, "_get", lambda call, **query: get(call, **query | {"max_results": "2"}))
+    get = reader.get
+    monkeypatch.setattr(reader, "get", lambda call, **query: get(call, **query | {"max_results": "2"}))
     assert [version.number for version in reader.read(model.name).versions] == [1, 2, 3, 4, 5]
 
 
@@ -52,7 +52,7 @@ def test_numbers_that_are_none_are_not_mlflows(monkeypatch, number, of):
     version = {"version": number if of == "a version" else "1", "current_stage": "None"}
     aliases = [{"alias": "production", "version": number if of == "an alias" else "1"}]
     found = {"registered_model": {"aliases": aliases}, "model_versions": [version]}
-    monkeypatch.setattr(reader, "_get", lambda call, **query: found)
+    monkeypatch.setattr(reader, "get", lambda call, **query: found)
     with pytest.raises(ValueError, match=reader.NOT_MLFLOWS):
         reader.read("iris")
 

@@ -4,6 +4,8 @@ import json
 import time
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from scripts.registry import mlflow, reconcile
 from scripts.registry.mlflow import RegistryError
@@ -106,3 +108,96 @@ def test_a_download_that_differs_is_repeated(model, monkeypatch):
     monkeypatch.setattr(reconcile, "artifact", half_sent)
     assert model.publish(0.9).stage == "Production"
     assert len(seen) == 2
+
+
+@pytest.fixture
+def of_many(model, monkeypatch):
+    """A model whose versions count as many, and how often all of them were read."""
+    read, page = [], mlflow._page
+
+    def counted(query):
+        if "order_by" not in query and " and " not in query["filter"]:
+            read.append(query)
+        return page(query)
+
+    monkeypatch.setattr(mlflow, "FEW", 0)
+    monkeypatch.setattr(mlflow, "CLOCKS", 0)
+    monkeypatch.setattr(mlflow, "_page", counted)
+    return model, read
+
+
+def test_a_promotion_reads_all_versions_twice(of_many):
+    """However many steps a promotion takes, all versions are read at its begin and at its end."""
+    model, read = of_many
+    model.publish(0.8)
+    read.clear()
+    assert model.publish(0.9).stage == "Production"
+    assert len(read) == 2
+    model.check_at_rest()
+
+
+def test_what_changed_is_read_again(of_many):
+    """New versions, decisions, stages and aliases of others are seen without reading all versions."""
+    model, read = of_many
+    model.publish(0.8)
+    reading = mlflow.Reading(model.client, model.name)
+    changes = [lambda: model.publish(0.9), lambda: model.put(1, "Staging"), lambda: model.stranger(), lambda: None]
+    for change in changes:
+        reading.now()
+        change()
+        read.clear()
+        found = reading.now()
+        assert found == model.state()
+    assert len(read) == 1 and not reading.is_whole  # the one is of the state that it is compared with
+
+
+def test_a_decision_that_nobody_applied_is_found_at_the_end(of_many):
+    """What another machine recorded and did not live to apply counts, though no version shows that it was changed."""
+    model, _ = of_many
+    for score in (0.9, 0.8, 0.7):
+        model.publish(score)
+    reading = mlflow.Reading(model.client, model.name)
+    state = reading.now()
+    reconcile.decide_by_person(model.client, model.name, "bob", state, 2, "promote", "killed then")
+    assert reading.now() == state
+    assert reconcile.reconcile(model.client, model.name, "ann", reading=reading).aliases["production"] == 2
+    model.check_at_rest()
+
+
+def test_a_change_by_hand_is_recorded_once(of_many):
+    """A person's change of a stage is adopted as one decision, also where not all versions are read again."""
+    model, _ = of_many
+    model.publish(0.9)
+    model.publish(0.8)
+    model.put(2, "Production")
+    state = reconcile.reconcile(model.client, model.name, "ann")
+    made = [tag for version in state.versions for tag in version.tags if tag.startswith("promotion_")]
+    assert (made, state.aliases["production"]) == (["promotion_2"], 2)
+
+
+def test_a_server_without_an_order_is_read_whole(of_many, monkeypatch):
+    """A server that refuses to list versions by their last change is read whole at each step, and all goes well."""
+    model, read = of_many
+    page = mlflow._page
+
+    def refuse(query):
+        if "order_by" in query or " and " in query["filter"]:
+            raise MlflowException("no such order", error_code=INVALID_PARAMETER_VALUE)
+        return page(query)
+
+    monkeypatch.setattr(mlflow, "_page", refuse)
+    model.publish(0.8)
+    assert model.publish(0.9).stage == "Production"
+    assert len(read) > 5
+    model.check_at_rest()
+
+
+def test_a_server_that_finds_nothing_by_a_tag_registers_no_model_twice(of_many, monkeypatch):
+    """A server that says that it has no version of a content that it has: the version made beside it is taken back."""
+    model, _ = of_many
+    page = mlflow._page
+    monkeypatch.setattr(mlflow, "_page", lambda query: {} if " and " in query["filter"] else page(query))
+    files = model.files(0.9)
+    first, again = model.publish_files(files), model.publish_files(files)
+    assert (first.version, again.version) == ("1", "1")
+    model.check_at_rest()

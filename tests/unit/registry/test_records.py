@@ -1,4 +1,5 @@
 import json
+import random
 
 import pytest
 from mlflow.utils.validation import _validate_metric_name
@@ -66,6 +67,28 @@ TWO = (version(1, "Archived", "Production"), version(2, "Production", "Productio
 def test_history(versions, history):
     """The records say which versions were in production, one after the other, whoever reads them."""
     assert records.history(state(*reversed(versions))) == history
+
+
+def test_a_part_of_the_versions_tells_the_end_of_the_history():
+    """Whatever versions are left out, what is told of the history is its end, up to the present one."""
+    choice = random.Random(5)
+    for _ in range(300):
+        count = choice.randint(1, 6)
+        of = {number: {} for number in range(1, count + 1)}
+        for turn in range(count + 1, count + choice.randint(1, 6)):
+            of[choice.randint(1, count)][f"p{turn}"] = {"action": choice.choice(["promote", "rollback"])}
+        versions = [version(number, decision="Production", **promotions) for number, promotions in of.items()]
+        whole = state(*versions)
+        seen = [each for each in versions if each.number == records.champion(whole) or choice.random() < 0.6]
+        told = records.recent_history(state(*seen))
+        assert told and records.history(whole)[-len(told) :] == told, (of, seen)
+
+
+@pytest.mark.parametrize("key", ["", "1", "1.2.3", "1.0", "a.0.1", "1.0.1.", f"{'9' * 5000}.0.1", "².0.1", "1.0.-1"])
+def test_what_was_applied_may_be_anything(key):
+    """A tag that a stranger wrote names no promotion; one of ours does."""
+    assert records.applied(state(applied=key)) is None
+    assert records.applied(state(applied="13.1.0")) == (13, True, 0)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import re
 import pytest
 
 from scripts.project import UserError
-from scripts.registry import reader
+from scripts.registry import glance, reader
 from scripts.registry.gate import Gate
+from scripts.registry.glance import Glance
 from scripts.registry.records import State, Version
 from scripts.verbs import models, promote, rollback
 
@@ -40,6 +41,8 @@ def registry(monkeypatch):
 
         monkeypatch.setattr(reader, "pipelines_models", lambda: dict.fromkeys(states, Known))
         monkeypatch.setattr(reader, "look_up", states.get)
+        whole = {name: state and Glance(state, is_whole=True) for name, state in states.items()}
+        monkeypatch.setattr(glance, "newest", whole.get)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
 
     return set_up
@@ -95,6 +98,22 @@ def test_models_without_any_version_is_one_sentence(registry):
     registry(iris=None, petals=State.of([], {}, {}))
     with pytest.raises(UserError, match="there is no version of iris, petals in the registry; expected"):
         models.main(["model="])
+
+
+def test_models_of_many_says_what_it_leaves_out(registry, monkeypatch, capsys):
+    """Of many versions a part is shown, with the end of the history, and how to see all; a program gets all."""
+    registry(iris=REGISTRY)
+    part = REGISTRY._replace(versions=REGISTRY.versions[2:])
+    monkeypatch.setattr(glance, "newest", lambda name: Glance(part, is_whole=False))
+    models.main(["model="])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "1 Production" not in printed and "in production: ... -> 3 these are the newest 20, those" in printed
+    assert "'make models ALL=1' shows all versions" in printed
+    for asked in ("all=1", "json=1"):
+        models.main(["model=", asked])
+        printed = capsys.readouterr().out
+        assert "better" in printed and "ALL=1" not in printed and "left_out" not in printed
+        assert '"version": 1' in printed or "in production: 1 -> 3 -> 1" in printed
 
 
 def test_promote_needs_a_version(registry):
