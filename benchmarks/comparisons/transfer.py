@@ -138,8 +138,8 @@ def compare(bench: Bench, record: Record) -> None:
         with s3_server(clone), clone.shell(**S3) as shell:
             s3 = with_s3(bench, record, clone, shell, what)
         for verb, limit in limits.items():
-            record.at_most(f"{verb} of {what} to or from S3, ratio to the S3 client", s3[verb], limit)
-            record.at_most(f"{verb} of {what} to or from a folder, ratio to cp and sync", folder[verb], 2)
+            record.at_most(f"{verb} of {what}, S3: ratio to the client", s3[verb], limit)
+            record.at_most(f"{verb} of {what}, folder: ratio to cp and sync", folder[verb], 2)
     record.notes.append(
         "Whole times of make, with its start and the run-cache; cp and the client run in a container that is running. "
         "Neither make nor cp flushes what it wrote: for a folder, the time of each ends with a sync of the file "

@@ -97,7 +97,7 @@ def test_parts_make_the_file_again(tmp_path, size):
 
 
 def test_a_part_that_fails_ends_the_rest(tmp_path, recwarn):
-    """If a part fails, the error is raised, so that s3fs gives the upload up; no further part is begun, or warned of."""
+    """If a part fails, the error is raised, so that s3fs gives the upload up; no other part is begun, nor warned of."""
     (tmp_path / "here").write_bytes(bytes(1000))
     there = Bucket(bytes(1000), break_at=5)
     with pytest.raises(OSError, match="broken"):
