@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import s3fs
-from dvc_objects.executors import batch_coros
-from fsspec import Callback
+
+from scripts.pipeline.dvc_adapter import batch_coros
 
 PART = 8 << 20
 """Bytes; AWS's client takes as many."""
@@ -63,7 +63,7 @@ async def _send(
     mpu: dict[str, Any],
     f0: BinaryIO,
     chunksize: int,
-    callback: Callback,
+    callback: Any,
     max_concurrency: int,
 ) -> list[dict[str, Any]]:
     """Send the parts of the file `f0`, the next one when one is done; return what S3 says of each, in their order.
@@ -88,7 +88,7 @@ async def _receive(
     lpath: str,
     content_length: int,
     chunksize: int,
-    callback: Callback,
+    callback: Any,
     max_concurrency: int,
     version_id: str | None = None,
 ) -> None:

@@ -5,13 +5,15 @@ import gc
 import inspect
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import s3fs
-from fsspec import Callback
 
 from scripts import s3
+
+CALLBACK = SimpleNamespace(relative_update=lambda _: None)
 
 
 def moved(**options: Any) -> dict[str, Any]:
@@ -79,7 +81,7 @@ class Body:
 
 def send(bucket: Bucket, path: Path) -> list[Any]:
     with path.open("rb") as file:
-        return asyncio.run(s3._send(bucket, "b", "k", {"UploadId": 1}, file, 10, Callback(), 4))
+        return asyncio.run(s3._send(bucket, "b", "k", {"UploadId": 1}, file, 10, CALLBACK, 4))
 
 
 @pytest.mark.parametrize("size", [1, 10, 95, 1000])
@@ -91,7 +93,7 @@ def test_parts_make_the_file_again(tmp_path, size):
     answers = send(there, tmp_path / "here")
     assert [answer["ETag"] for answer in answers] == sorted(there.parts) == list(range(1, -(-size // 10) + 1))
     assert b"".join(there.parts[number] for number in sorted(there.parts)) == data
-    asyncio.run(s3._receive(there, "b", "k", str(tmp_path / "got"), size, 10, Callback(), 4))
+    asyncio.run(s3._receive(there, "b", "k", str(tmp_path / "got"), size, 10, CALLBACK, 4))
     assert (tmp_path / "got").read_bytes() == data
     assert there.most == min(4, -(-size // 10))
 
@@ -104,7 +106,7 @@ def test_a_part_that_fails_ends_the_rest(tmp_path, recwarn):
         send(there, tmp_path / "here")
     assert len(there.parts) < 20
     with pytest.raises(OSError, match="broken"):
-        asyncio.run(s3._receive(there, "b", "k", str(tmp_path / "got"), 1000, 10, Callback(), 4))
+        asyncio.run(s3._receive(there, "b", "k", str(tmp_path / "got"), 1000, 10, CALLBACK, 4))
     gc.collect()
     assert not recwarn.list
 
