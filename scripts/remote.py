@@ -12,8 +12,10 @@ from scripts.project import PROJECT, Project, UserError, atomic_write
 OURS = "environment"
 """The remote that DVC_REMOTE_URL makes."""
 SECTION = f'remote "{OURS}"'
-S3 = {"connect_timeout": "5", "read_timeout": "10", "verify": "true"}
-"""Seconds of silence, each AWS_MAX_ATTEMPTS times. DVC hashes what it fetches, but not the login page of a proxy."""
+S3 = {"connect_timeout": "5", "read_timeout": "10", "verify": "true", "jobs": "10"}
+"""Seconds of silence, each AWS_MAX_ATTEMPTS times. DVC hashes what it fetches, but not the login page of a proxy. And
+how many files at once: as many as s3fs has connections, where DVC would have four times the machine's cores in memory.
+"""
 
 
 SECRET = re.compile(

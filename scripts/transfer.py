@@ -6,11 +6,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import s3fs
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 from botocore.parsers import ResponseParserError
 
-from scripts import places
+from scripts import places, s3
 from scripts.faults import reason
 from scripts.pipeline import dvc_adapter
 from scripts.pipeline.dvc_adapter import HashFileDB, Repo
@@ -140,7 +139,7 @@ def contact(odb: HashFileDB) -> None:
     if dvc_adapter.protocol(odb) != "s3":
         odb.fs.exists(odb.path)
         return
-    s3fs.S3FileSystem.retries = 1  # botocore retries already; five times that is minutes of silence
+    s3.configure()
     if "Name" not in dvc_adapter.list_s3(odb):
         raise OSError("it answers with a page and not with data: is its address that of an S3 server?")
 

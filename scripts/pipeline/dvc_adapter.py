@@ -38,6 +38,7 @@ from dvc.stage.serialize import to_single_stage_lockfile
 from dvc.utils.serialize import dump_yaml
 from dvc_data.hashfile.db import HashFileDB
 from dvc_objects.errors import ObjectDBError
+from dvc_objects.executors import batch_coros
 from dvc_objects.fs.errors import AuthError, ConfigError
 from dvc_objects.fs.generic import copy, log_exceptions
 
@@ -87,7 +88,7 @@ Fetch = Callable[[Stage], bool]
 FAULTS = (DvcException, OSError, ObjectDBError, AuthError, ConfigError)
 """What DVC raises if a remote or the repository fails, beside what the remote's own client raises."""
 
-__all__ = ["DvcException", "HashFileDB", "Repo", "Stage"]
+__all__ = ["DvcException", "HashFileDB", "Repo", "Stage", "batch_coros"]
 
 
 @contextmanager

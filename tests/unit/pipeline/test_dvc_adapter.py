@@ -103,6 +103,7 @@ USED = {
     "dvc_data.hashfile.tree.Tree": (None, "which gives a folder's digest"),
     "dvc_data.hashfile.tree.Tree.add": (["key", "meta", "oid"], "which adds a file to a folder"),
     "dvc_data.hashfile.tree.Tree.digest": (["self"], "which computes a folder's digest"),
+    "dvc_objects.executors.batch_coros": (["coros", "batch_size"], "which runs coroutines, some at once"),
     "dvc_objects.errors.ObjectDBError": (None, "which its object stores raise"),
     "dvc_objects.fs.errors.AuthError": (None, "which its file systems raise"),
     "dvc_objects.fs.generic.copy": (["from_fs", "from_path", "to_fs", "to_path"], "which copies a file to a remote"),

@@ -1,0 +1,116 @@
+"""How s3fs, by which DVC reaches S3, moves a file: in parts, several at once, as AWS's own client does.
+
+By itself it takes parts of 50 MiB, waits for the slowest of some before it begins with the next, and has one connection
+for a file as soon as DVC moves two.
+"""
+
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from functools import cache, wraps
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import s3fs
+
+from scripts.pipeline.dvc_adapter import batch_coros
+
+PART = 8 << 20
+"""Bytes; AWS's client takes as many."""
+MOST_PARTS = 10_000
+"""Of one object, by the rules of S3."""
+ALONE, AMONG_OTHERS = 10, 4
+"""How many parts of a file are on their way, and in memory, at once: all files together have ten connections."""
+
+Move = Callable[..., Coroutine[Any, Any, None]]
+"""S3FileSystem._put_file or _get_file."""
+
+
+@cache
+def configure() -> None:
+    """Let every S3FileSystem that is made from now on move files in such parts.
+
+    It tries nothing again: botocore does, and five times that is minutes of silence.
+    """
+    s3fs.S3FileSystem.retries = 1
+    s3fs.S3FileSystem._put_file = in_parts(s3fs.S3FileSystem._put_file, lambda file: part_of(Path(file).stat().st_size))
+    s3fs.S3FileSystem._get_file = in_parts(s3fs.S3FileSystem._get_file, lambda _: PART)
+    s3fs.S3FileSystem._upload_file_part_concurrent = _send
+    s3fs.S3FileSystem._download_file_part_concurrent = _receive
+
+
+def in_parts(move: Move, part: Callable[[str], int]) -> Move:
+    """Return `move` in parts of `part(source)` bytes."""
+
+    @wraps(move)
+    async def moved(
+        self: s3fs.S3FileSystem, source: str, target: str, *, max_concurrency: int | None = None, **options: Any
+    ) -> None:
+        at_once = AMONG_OTHERS if max_concurrency == 1 else ALONE  # DVC says 1 if it moves several files
+        await move(self, source, target, max_concurrency=at_once, chunksize=part(source), **options)
+
+    return moved
+
+
+def part_of(size: int) -> int:
+    """Return how many bytes each part of a file of `size` bytes has that is sent."""
+    return max(PART, -(-size // MOST_PARTS))
+
+
+async def _send(
+    fs: s3fs.S3FileSystem,
+    bucket: str,
+    key: str,
+    mpu: dict[str, Any],
+    f0: BinaryIO,
+    chunksize: int,
+    callback: Any,
+    max_concurrency: int,
+) -> list[dict[str, Any]]:
+    """Send the parts of the file `f0`, the next one when one is done; return what S3 says of each, in their order.
+
+    s3fs completes the upload then, and gives it up if this raises: no part of an object is ever seen.
+    """
+
+    async def send(start: int) -> dict[str, Any]:
+        data = os.pread(f0.fileno(), chunksize, start)
+        about = {"Bucket": bucket, "Key": key, "UploadId": mpu["UploadId"], "PartNumber": start // chunksize + 1}
+        answer = await fs._call_s3("upload_part", Body=data, **about)
+        callback.relative_update(len(data))
+        return answer
+
+    return await _each([send(start) for start in range(0, os.fstat(f0.fileno()).st_size, chunksize)], max_concurrency)
+
+
+async def _receive(
+    fs: s3fs.S3FileSystem,
+    bucket: str,
+    key: str,
+    lpath: str,
+    content_length: int,
+    chunksize: int,
+    callback: Any,
+    max_concurrency: int,
+    version_id: str | None = None,
+) -> None:
+    """Fetch the parts of an object into the file `lpath`, which DVC then checks and gives its name."""
+    version = {"VersionId": version_id} if version_id else {}
+    with Path(lpath).open("wb") as file:
+
+        async def receive(start: int) -> None:
+            asked = f"bytes={start}-{min(start + chunksize, content_length) - 1}"
+            answer = await fs._call_s3("get_object", Bucket=bucket, Key=key, Range=asked, **version, **fs.req_kw)
+            async with answer["Body"] as body:
+                data = await body.read()
+            os.pwrite(file.fileno(), data, start)  # not in a thread: it would outlive the file
+            callback.relative_update(len(data))
+
+        await _each([receive(start) for start in range(0, content_length, chunksize)], max_concurrency)
+
+
+async def _each(parts: Sequence[Coroutine[Any, Any, Any]], at_once: int) -> list[Any]:
+    """Return what each part returns, in their order; raise what the first that fails does, and begin no other."""
+    try:
+        return await batch_coros(parts, batch_size=at_once)
+    finally:
+        for part in parts:
+            part.close()
