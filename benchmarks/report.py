@@ -80,6 +80,7 @@ def draw(results: Results, path: Path) -> None:
     times = {name: measured for name, measured in times.items() if measured}
     wholes = {name: {m["name"]: m["median"] for m in measured} for name, measured in times.items()}
     bars = [(wholes[name], whole, parts) for name in times for whole, parts in results[name].get("parts", {}).items()]
+    all_times = [m[key] for measured in times.values() for m in measured for key in ("min", "max") if m[key] > 0]
     heights = [len(measured) + 2 for measured in times.values()] + [7] * len(bars) or [1]
     figure, panels = pyplot.subplots(
         len(heights),
@@ -90,7 +91,7 @@ def draw(results: Results, path: Path) -> None:
     )
     for panel, (name, measured) in zip(panels[:, 0], times.items(), strict=False):
         draw_panel(panel, name, measured)
-        panel.sharex(panels[0, 0])
+        panel.set_xlim(min(all_times) * 0.8, max(all_times) * 1.25)
     for panel, (medians, whole, parts) in zip(panels[len(times) :, 0], bars, strict=False):
         draw_bar(panel, whole, {part: medians[part] for part in parts if part in medians})
     figure.savefig(path, dpi=100, metadata={"Software": None})
