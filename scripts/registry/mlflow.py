@@ -6,8 +6,9 @@ import os
 import resource
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
@@ -40,6 +41,19 @@ class _Elsewhere(Exception):
     def __init__(self, error: BaseException) -> None:
         super().__init__(error)
         self.error = error
+
+
+class Client(MlflowClient):
+    """MLflow's client. It asks once whether a model's name is that of a prompt: MLflow's asks before each change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._models: set[str] = set()
+
+    def _raise_if_prompt(self, name: str) -> None:
+        if name not in self._models:
+            super()._raise_if_prompt(name)
+            self._models.add(name)
 
 
 @contextmanager
@@ -249,6 +263,29 @@ def run_of(client: MlflowClient, version: Version) -> Run | None:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return None
+
+
+def send_folder(run: Run, folder: Path, place: str = "") -> None:
+    """Upload the files below `folder` as artifacts of `run`, below `place`: MLflow's client sends one at a time.
+
+    Raise what the first that fails does, when none is on its way any more.
+    """
+    there = get_artifact_repository(run.info.artifact_uri)
+
+    def send(file: Path) -> None:
+        above = PurePosixPath(place, file.parent.relative_to(folder).as_posix()).as_posix()
+        there.log_artifact(str(file), None if above == "." else above)
+
+    with ThreadPoolExecutor(SENT_AT_ONCE) as pool:
+        files = [pool.submit(send, path) for path in sorted(folder.rglob("*")) if path.is_file()]
+        try:
+            for file in files:
+                file.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+SENT_AT_ONCE = 4
 
 
 def artifact(run: Run, path: str, folder: str | Path) -> Path | None:

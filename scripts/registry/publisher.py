@@ -30,10 +30,11 @@ from scripts.pipeline.images import Image
 from scripts.pipeline.live_metrics import LiveMetric
 from scripts.pipeline.stage import Model, Pipeline
 from scripts.project import ROOT, Project, Unavailable, UserError
+from scripts.registry import plots
 from scripts.registry.publish import Job, Publication, receipt
 from scripts.registry.receipts import NotPublished, Published, not_published
 
-PAUSE = 0.2  # seconds between two looks at the file
+PAUSE = 0.05  # seconds between two looks at the file
 AT_ONCE = 1000  # live values logged in one call
 ENDS_WITHIN = 10  # seconds that the process has to end after it was told to
 EVENTS, JOB, LOG = "events.jsonl", "job.pickle", "publish.log"
@@ -309,7 +310,10 @@ def die_with_the_run() -> None:
 
 def work(folder: Path, say: Callable[[dict[str, Any]], None]) -> None:
     """Do the job in the folder, as the events there tell of its run."""
-    process = Process(pickle.loads((folder / JOB).read_bytes()), say)
+    job = pickle.loads((folder / JOB).read_bytes())
+    process = Process(job, say)
+    if job.pipeline.plots:
+        plots.warm_up()  # while the first stages run
     for events in follow(folder / EVENTS):
         process.take(events)
 

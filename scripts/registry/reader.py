@@ -192,12 +192,10 @@ def pick(state: State, which: str) -> Version:
 @contextmanager
 def registry_of(model: str) -> Iterator[tuple["MlflowClient", str]]:
     """Yield MLflow's client, and who asks. Raise UserError if the server does not do what is asked about `model`."""
-    from mlflow import MlflowClient
-
     from scripts.registry import mlflow
 
     try:
         with mlflow.server_errors(), mlflow.quiet():
-            yield MlflowClient(), settings.who(os.environ)
+            yield mlflow.Client(), settings.who(os.environ)
     except mlflow.RegistryError as error:
         raise UserError(f"{model}: {error}; nothing is lost: repeat this command once that works") from None

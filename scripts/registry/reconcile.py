@@ -39,7 +39,7 @@ def reconcile(
     client: MlflowClient,
     model: str,
     who: str,
-    judge: Callable[[Version], None] | None = None,
+    judge: Callable[[Version, State], None] | None = None,
     reading: Reading | None = None,
 ) -> State:
     """Make stages and aliases follow the records, and have `judge` decide on the versions that wait for it.
@@ -77,7 +77,7 @@ def reconcile(
                     decide_by_person(client, model, who, state, step.version, "by hand", "in the registry's pages")
                     reading.forget()
                 case records.Decide():
-                    judge(step.version)
+                    judge(step.version, state)
     raise RegistryError(f"{model} did not come to rest, others keep changing it; expected an end: run again")
 
 
@@ -213,13 +213,13 @@ class Judge:
         self._known: dict[int, Measurement | Unscorable] = {}
         self._seen: set[int] = set()  # versions whose file was downloaded whole
 
-    def __call__(self, version: Version) -> None:
-        """Judge `version` against production and record it; the tag `decision`, by which it counts, comes last.
+    def __call__(self, version: Version, before: State) -> None:
+        """Judge `version` against production, as `before` has it, and record it; the tag `decision`, by which it
+        counts, comes last.
 
         Raise RegistryError if the server does not have the file of the candidate at hand: nothing is decided then.
         What `measure` raises passes as it is: a fault of the engine says nothing about a model.
         """
-        before = self._reading.now()
         champion = records.champion(before)
         verdict = self._verdict(version, before.version(champion) if champion else None)
         record = self._record(verdict, before, champion if champion != version.number else None)

@@ -33,12 +33,14 @@ from scripts.registry import cards, model_folder, records
 from scripts.registry.datasets import Dataset
 from scripts.registry.gate import Gate, Measurement, Unscorable
 from scripts.registry.mlflow import (
+    Client,
     Reading,
     RegistryError,
     check_location,
     is_clash,
     quiet,
     run_of,
+    send_folder,
     server_errors,
     versions,
     versions_of,
@@ -114,12 +116,13 @@ class Outcome(NamedTuple):
     stage: str
     reason: str
     now: str
+    tags: Mapping[str, str] = {}  # that the version had then
 
 
 @contextmanager
 def _server() -> Iterator[MlflowClient]:
     with server_errors(), quiet():
-        yield MlflowClient()
+        yield Client()
 
 
 def _again[T](work: Callable[[], T]) -> T:
@@ -188,8 +191,10 @@ def _uploaded(
     begun: str | None,
     signature: "ModelSignature | None",
 ) -> str:
-    experiment_id = _experiment(client, settings.experiment).experiment_id
     live = _active_run(client, begun) if begun else None
+    if live and live.info.status == "FINISHED" and live.data.tags.get(records.DIGEST) == candidate.digest:
+        return begun  # it was sent before
+    experiment_id = _experiment(client, settings.experiment).experiment_id
     run = _run_of_model(client, settings, candidate.digest, experiment_id)
     if run is None and live:
         run = _adopt(client, settings, candidate, live)
@@ -202,7 +207,7 @@ def _uploaded(
         _log_params(client, run, candidate.params)
         if candidate.data:
             client.log_inputs(run_id, [_dataset(data) for data in candidate.data])
-        _send_model(client, run_id, candidate, signature)
+        _send_model(client, run, candidate, signature)
         client.set_terminated(run_id)
     if live and live.info.run_id != run_id:
         client.delete_run(live.info.run_id)
@@ -323,16 +328,16 @@ def _dataset(data: Dataset) -> DatasetInput:
     return DatasetInput(dataset, [InputTag("mlflow.data.context", data.context)])
 
 
-def _send_model(client: MlflowClient, run_id: str, candidate: Candidate, signature: "ModelSignature | None") -> None:
+def _send_model(client: MlflowClient, run: Run, candidate: Candidate, signature: "ModelSignature | None") -> None:
     if candidate.loader:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary, model_folder.FOLDER)
-            model_folder.write(folder, candidate, signature, run_id)
-            client.log_artifacts(run_id, str(folder), model_folder.FOLDER)
+            model_folder.write(folder, candidate, signature, run.info.run_id)
+            send_folder(run, folder, model_folder.FOLDER)
     if candidate.file.is_dir():
-        client.log_artifacts(run_id, str(candidate.file), candidate.place)
+        send_folder(run, candidate.file, candidate.place)
     else:
-        client.log_artifact(run_id, str(candidate.file), candidate.place.rpartition("/")[0])
+        client.log_artifact(run.info.run_id, str(candidate.file), candidate.place.rpartition("/")[0])
 
 
 # --- the version
@@ -364,7 +369,7 @@ def register(
             "run again"
         )
     stage, reason = settled.tags["decision"], settled.tags.get("reason", "")
-    return Outcome(str(version.number), version.run_id, stage, reason, settled.stage)
+    return Outcome(str(version.number), version.run_id, stage, reason, settled.stage, settled.tags)
 
 
 def find_version(model: str, digest: str) -> Version | None:
@@ -432,7 +437,7 @@ def _log(client: MlflowClient, run_id: str, logged: "Logged", tags: Mapping[str,
     if run is None:
         return
     check_location(run.info.artifact_uri)
-    _log_files(client, run_id, logged.artifacts)
+    _log_files(run, logged.artifacts)
     _log_params(client, run, logged.params)
     _log_points(client, run_id, _new_points(client, run, logged.steps))
     _log_metrics(client, run, logged.metrics)
@@ -473,7 +478,7 @@ def _complete(
         _describe(client, run, outcome, about)
     # The commit goes with the patch: the same model may come from other code than it did first.
     for name in (records.COMMIT, records.DIRTY, records.RECEIPT):
-        if name in tags:
+        if name in tags and tags[name] != outcome.tags.get(name):
             client.set_model_version_tag(settings.model, outcome.version, name, tags[name])
 
 
@@ -488,7 +493,7 @@ def _describe(client: MlflowClient, run: Run, outcome: Outcome, about: cards.Abo
         client.update_registered_model(about.model, text)
 
 
-def _log_files(client: MlflowClient, run_id: str, artifacts: Mapping[str, bytes | Path]) -> None:
+def _log_files(run: Run, artifacts: Mapping[str, bytes | Path]) -> None:
     if not artifacts:
         return
     with tempfile.TemporaryDirectory() as temporary:
@@ -501,7 +506,7 @@ def _log_files(client: MlflowClient, run_id: str, artifacts: Mapping[str, bytes 
                 shutil.copytree(content.resolve(), path, copy_function=os.symlink)
             else:
                 path.symlink_to(content.resolve())
-        client.log_artifacts(run_id, temporary)
+        send_folder(run, Path(temporary))
 
 
 def _log_params(client: MlflowClient, run: Run, params: Mapping[str, str]) -> None:
