@@ -56,8 +56,8 @@ class Logged(NamedTuple):
     artifacts: dict[str, bytes | Path]
 
 
-def collect(pipeline: Pipeline, model: Model, root: Path) -> Logged:
-    """Return what the run of `model` gets from the stages' files below `root`.
+def collect(pipeline: Pipeline, model: Model, root: Path, drawn: dict[str, bytes] | None = None) -> Logged:
+    """Return what the run of `model` gets from the stages' files below `root`; `drawn` is as for `plots.draw`.
 
     A file that is not what it should be is left out, and said in a line; so is what MLflow does not take as it is.
     Raise UserError if a file cannot be looked at.
@@ -69,7 +69,7 @@ def collect(pipeline: Pipeline, model: Model, root: Path) -> Logged:
     _tell_what_differs(renamed | found.renamed, [name for name, value in params.items() if len(value) > LONGEST_PARAM])
     artifacts = _artifacts(stages, contents, root)
     tables = {path: table for content in contents.values() for path, table in content.tables.items()}
-    pictures = _pictures(plots.draw(pipeline.plots, tables), artifacts)
+    pictures = _pictures(plots.draw(pipeline.plots, tables, drawn=drawn), artifacts)
     named: dict[str, bytes | Path] = {f"{FOLDER}/{name}": root / path for path, name in artifacts.items()}
     named |= {f"{FOLDER}/{name}": picture for name, picture in pictures.items()}
     return Logged(params, found.metrics, found.steps, named)

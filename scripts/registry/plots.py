@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -67,15 +68,17 @@ class Plot:
         return str(self.look.get("template") or "linear")
 
 
-def draw(entries: Iterable[Any], tables: Mapping[str, Table], form: str = "png") -> Iterator[tuple[str, bytes]]:
+def draw(
+    entries: Iterable[Any], tables: Mapping[str, Table], form: str = "png", *, drawn: dict[str, bytes] | None = None
+) -> Iterator[tuple[str, bytes]]:
     """Yield name and picture of each entry of dvc.yaml's `plots` that shows one of `tables`, which are by path.
 
-    `form` is png or svg.
+    `form` is png or svg. `drawn` keeps the pictures that were drawn, by what they show: none is drawn twice.
     """
     for plot in _plots(entries, tables):
         try:
             if series := _series(plot, tables):
-                yield plot.name, _picture(plot, series, form)
+                yield plot.name, _picture(plot, series, form) if drawn is None else _once(drawn, plot, series, form)
         except CannotDraw as error:
             print(f"not drawn: {printable(plot.name)} {printable(error)}", flush=True)
         except UNDRAWN as error:
@@ -194,6 +197,14 @@ def _check_column(path: str, table: Table, name: str) -> None:
 
 
 # --- pictures
+
+
+def _once(drawn: dict[str, bytes], plot: Plot, series: Sequence[Series], form: str) -> bytes:
+    """Return the picture that was drawn of the same before, or draw it."""
+    shown = sha256(repr((plot, series, form)).encode()).hexdigest()
+    if shown not in drawn:
+        drawn[shown] = _picture(plot, series, form)
+    return drawn[shown]
 
 
 def _picture(plot: Plot, series: Sequence[Series], form: str) -> bytes:

@@ -4,9 +4,11 @@ One idempotent path, keyed by the model's content: what the registry has already
 """
 
 import hashlib
+import io
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,7 @@ class Publication:
         )
         self._run: str | None = None
         self._is_uploaded = False
+        self._drawn: dict[str, bytes] = {}
 
     @property
     def stages(self) -> list[str]:
@@ -129,6 +132,11 @@ class Publication:
     def upload(self) -> str:
         """See to it that the model's file has a run, with parameters and data; return its id."""
         return self._upload(self._candidate(scored=False))
+
+    def draw_ahead(self) -> None:
+        """Draw the pictures of what the stages left, as far as that can be read; what there is to say is said later."""
+        with redirect_stdout(io.StringIO()):
+            logged.collect(self._job.pipeline, self.model, self._job.project.root, self._drawn)
 
     def publish(self) -> Published:
         """See to it that the model has in its run all that the stages left, a version, and a decision.
@@ -156,7 +164,7 @@ class Publication:
     def _left(self, lock: bytes) -> logged.Logged:
         """Return what the run gets of the stages, and the record of its pipeline."""
         job = self._job
-        found = logged.collect(job.pipeline, self.model, job.project.root)
+        found = logged.collect(job.pipeline, self.model, job.project.root, self._drawn)
         files = {f"pipeline/{name}": data for name, data in job.snapshot.files.items()} | {"pipeline/dvc.lock": lock}
         return found._replace(artifacts={**found.artifacts, **files})
 

@@ -29,6 +29,7 @@ from scripts.pipeline.containers import stop_stages
 from scripts.pipeline.images import Image
 from scripts.pipeline.live_metrics import LiveMetric
 from scripts.pipeline.stage import Model, Pipeline
+from scripts.pipeline.worker import CACHE
 from scripts.project import ROOT, Project, Unavailable, UserError
 from scripts.registry import plots
 from scripts.registry.publish import Job, Publication, receipt
@@ -107,7 +108,9 @@ class Publisher:
         self._tell(ended=stage)
 
     def fact(self, kind: str, **values: Any) -> None:
-        """Do nothing: what is published does not depend on it."""
+        """Pass on that a stage's files are in their places: DVC takes them over, and they can be read."""
+        if kind == "step" and values["step"] == CACHE:
+            self._tell(made=values["stage"])
 
     def _tell(self, **event: Any) -> None:
         if self._events:
@@ -242,6 +245,7 @@ class Process:
         finish = next((event["finish"] for event in events if "finish" in event), None)
         if finish is None:
             self._upload()
+            self._draw_ahead({event["made"] for event in events if "made" in event} - self._ended)
         self._publish(everything=finish is True)
         if finish is not None:
             self._give_up()
@@ -278,6 +282,11 @@ class Process:
                 continue
             self._uploaded.add(name)
             self._failure_in_touch(publication.upload)  # publishing does it again, and says why it cannot
+
+    def _draw_ahead(self, made: set[str]) -> None:
+        for publication in self._left.values():
+            if publication.model.scorer in made:
+                self._failure(publication.draw_ahead)  # publishing does it again, and says why it cannot
 
     def _publish(self, *, everything: bool) -> None:
         for name, publication in list(self._left.items()):

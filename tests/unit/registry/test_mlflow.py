@@ -2,6 +2,7 @@ import errno
 import logging
 import os
 import re
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -138,6 +139,50 @@ def test_versions_that_are_none_are_told(model, monkeypatch, answer):
     monkeypatch.setattr(mlflow, "_page", lambda query: answer)
     with pytest.raises(RegistryError, match="lists versions that are none"):
         mlflow.versions(model.name)
+
+
+def test_a_folder_is_sent_whole(model, tmp_path):
+    """Each file below a folder becomes an artifact by its path there."""
+    paths = ["a.txt", "deep/b.txt", "deep/er/c.txt"]
+    for path in paths:
+        (tmp_path / path).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / path).write_text(path)
+    run = model.client.get_run(model.begin())
+    mlflow.send_folder(run, tmp_path, "there")
+    for path in paths:
+        assert mlflow.artifact(run, f"there/{path}", tmp_path / "back").read_text() == path
+
+
+def test_a_file_that_is_refused_ends_the_sending_of_a_folder(tmp_path, monkeypatch):
+    """What the server says of the first file is raised, and no other one is begun but those that were on their way."""
+    for number in range(100):
+        (tmp_path / f"{number:03}").touch()
+    sent = []
+
+    class Full:
+        def log_artifact(self, file, place):
+            sent.append(file)
+            raise MlflowException("the disk is full")
+
+    monkeypatch.setattr(mlflow, "get_artifact_repository", lambda uri: Full())
+    run = SimpleNamespace(info=SimpleNamespace(artifact_uri="x"))
+    with pytest.raises(MlflowException, match="the disk is full"):
+        mlflow.send_folder(run, tmp_path)
+    assert len(sent) < 100
+
+
+def test_whether_a_model_is_a_prompt_is_asked_once(model, monkeypatch):
+    """A prompt's name is refused; a model's is asked for once, however often the model is changed."""
+    model.publish(0.9)
+    model.client.register_prompt("a-prompt", "Say {{ this }}")
+    client, asked = mlflow.Client(), []
+    get = client.get_registered_model
+    monkeypatch.setattr(client, "get_registered_model", lambda name: asked.append(name) or get(name))
+    for _ in range(2):
+        client.set_model_version_tag(model.name, "1", "a", "b")
+        with pytest.raises(MlflowException, match="not found"):
+            client.set_registered_model_alias("a-prompt", "a", "1")
+    assert asked == [model.name, "a-prompt", "a-prompt"]
 
 
 def test_an_artifact_that_is_not_there_is_none(model):

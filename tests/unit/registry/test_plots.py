@@ -314,6 +314,21 @@ def test_a_long_curve_is_thinned(drawn):
     assert len(lines(drawn[0])[0][0]) == 10_000
 
 
+def test_a_picture_is_drawn_once(monkeypatch):
+    """What was drawn before is not drawn again; a plot of other cells, or with another look, is."""
+    seen, picture = [], plots._picture
+    monkeypatch.setattr(plots, "_picture", lambda *what: seen.append(what) or picture(*what))
+    drawn = {}
+
+    def pictures(rows, **look):
+        return [*plots.draw([{"t.csv": {"x": "x", "y": "y", **look}}], {"t.csv": Table(["x", "y"], rows)}, drawn=drawn)]
+
+    rows = [["0", "0"], ["1", "1"]]
+    assert pictures(rows) == pictures(rows) and len(seen) == 1
+    assert pictures([["0", "0"], ["1", "2"]]) != pictures(rows) != pictures(rows, title="other")
+    assert len(seen) == 3
+
+
 def test_warming_up(capsys):
     """Warming up draws for nobody."""
     plots.warm_up()

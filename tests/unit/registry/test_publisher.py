@@ -108,6 +108,15 @@ def test_a_model_is_uploaded_when_it_is_made_and_published_when_it_is_scored(pro
     assert [answer["published"]["model"] for answer in answers] == ["one"]
 
 
+def test_pictures_are_drawn_while_dvc_takes_over_what_the_scorer_left(process, calls):
+    """As soon as a model's scorer has left its files, their pictures are drawn; not if it has ended already."""
+    work, _ = process
+    work.take([*ended("split", "fit"), {"made": "fit"}, {"made": "score"}])
+    assert without_greeting(calls) == [("upload", "one"), ("draw_ahead", "one")]
+    work.take([{"made": "score2"}, *ended("fit2", "score2")])
+    assert ("draw_ahead", "two") not in calls and ("publish", "two") in calls
+
+
 def test_nothing_is_done_twice(process, calls):
     """Whatever ends after a model was published, its file is not sent and its version not looked at again."""
     work, _ = process

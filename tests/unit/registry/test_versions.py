@@ -498,7 +498,7 @@ def test_a_model_may_be_a_folder(model, tmp_path):
     assert model.state().version(1).tags["model_sha256"] == sha256(folder)
 
 
-def test_a_models_files_are_sent_from_where_they_are(tmp_path):
+def test_a_models_files_are_sent_from_where_they_are(tmp_path, monkeypatch):
     """A model of a gigabyte is not copied before it is sent, neither a file nor a folder of files."""
     file, deep = tmp_path / "m.bin", tmp_path / "weights" / "deep" / "0.bin"
     deep.parent.mkdir(parents=True)
@@ -506,12 +506,12 @@ def test_a_models_files_are_sent_from_where_they_are(tmp_path):
         path.write_text(path.name)
     same = []
 
-    class Client:
-        def log_artifacts(self, run_id: str, folder: str) -> None:
-            same.append(Path(folder, "model", "m.bin").samefile(file))
-            same.append(Path(folder, "model", "weights", "deep", "0.bin").samefile(deep))
+    def send_folder(run: str, folder: Path) -> None:
+        same.append((folder / "model" / "m.bin").samefile(file))
+        same.append((folder / "model" / "weights" / "deep" / "0.bin").samefile(deep))
 
-    versions._log_files(Client(), "run", {"model/m.bin": file, "model/weights": tmp_path / "weights"})
+    monkeypatch.setattr(versions, "send_folder", send_folder)
+    versions._log_files("run", {"model/m.bin": file, "model/weights": tmp_path / "weights"})
     assert same == [True, True] and file.read_text() == "m.bin" and deep.read_text() == "0.bin"
 
 
