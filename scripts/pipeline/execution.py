@@ -4,6 +4,7 @@ import gc
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from multiprocessing.connection import wait
@@ -88,12 +89,14 @@ def reproduce(
     jobs_at_once = jobs()
     os.environ.update(pipeline.given(os.environ))
     with dvc_adapter.errors(), dvc_adapter.repository(project.root) as repo:
-        planned = dvc_adapter.plan(repo, targets)
-        if alone:
-            planned = planned.only(targets)
-        if look:
-            look.at(dvc_adapter.files_of(planned))
-        todo = dvc_adapter.changed(repo, planned)
+        with ThreadPoolExecutor(1) as aside:  # which is gone when processes are forked
+            here = aside.submit(build.on_this_machine if may_run and wanted else dict)
+            planned = dvc_adapter.plan(repo, targets)
+            if alone:
+                planned = planned.only(targets)
+            if look:
+                look.at(dvc_adapter.files_of(planned))
+            todo = dvc_adapter.changed(repo, planned)
         if not todo.stages:
             if look:
                 look.found_nothing_to_do = True
@@ -105,7 +108,7 @@ def reproduce(
             listener.fact("plan", needs=needs, up_to_date=up_to_date, jobs=jobs_at_once)
         if up_to_date:
             print(f"{len(up_to_date)} of {len(planned.stages)} stages are up to date", flush=True)
-        prepare = _Preparation(project, repo, pipeline, todo, wanted, before_mlflow, may_run=may_run)
+        prepare = _Preparation(project, repo, pipeline, todo, wanted, before_mlflow, here, may_run=may_run)
         if listener:
             listener.fact("images")
         repo.state.close()  # each worker opens its own
@@ -158,6 +161,7 @@ class _Preparation:
         todo: dvc_adapter.Plan,
         wanted: Mapping[str, images.Image],
         before_mlflow: Callable[[], None] | None,
+        here: Future[dict[str, str]],
         *,
         may_run: bool,
     ) -> None:
@@ -165,11 +169,11 @@ class _Preparation:
         self._may_run, self._missing, self._used = may_run, {}, {}
         if not may_run or not wanted:
             return
-        here = build.on_this_machine()
         self._base = {images.BASE: wanted[images.BASE]}
         self._used = {name: wanted[block(name)] for name in todo.stages if block(name) in wanted}
-        build.claim_present(self._base | self._used, here)
-        self._missing = {name: image for name, image in self._used.items() if image.tag not in here}
+        present = here.result()
+        build.claim_present(self._base | self._used, present)
+        self._missing = {name: image for name, image in self._used.items() if image.tag not in present}
         if not self._missing:
             return
         cached = dvc_adapter.cached_commands(repo)

@@ -75,10 +75,12 @@ class Heard:
         self._publisher.ended(stage)
 
     def fact(self, kind: str, **values: Any) -> None:
-        """Tell the rooms a fact: one of `Listener.fact`, or what the run itself knows.
+        """Tell publisher and rooms a fact: one of `Listener.fact`, or what the run itself knows.
 
         published: `models`, a mapping for each, as of scripts/registry/receipts.py's Published.
         """
+        if self._publisher:
+            self._publisher.fact(kind, **values)
         for name, room in list(self._rooms.items()):
             self._guard(name, lambda room=room: room.fact(kind, **values))
 

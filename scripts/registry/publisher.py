@@ -17,6 +17,7 @@ import time
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from itertools import batched
@@ -52,15 +53,20 @@ class Publisher:
         self, project: Project, pipeline: Pipeline, models: Sequence[Model], wanted: Mapping[str, Image]
     ) -> None:
         self._project, self._pipeline, self._models, self._wanted = project, pipeline, models, wanted
+        self._aside = ThreadPoolExecutor(1)
+        self._job: Future[Job] | None = None
         self._folder = project.publish
         self._process: subprocess.Popen[bytes] | None = None
         self._events: TextIO | None = None
 
     def __enter__(self) -> Self:
+        """Begin to take the snapshot: DVC plans meanwhile."""
+        self._job = self._aside.submit(self._take_job) if self._models else None
         return self
 
     def __exit__(self, *error: object) -> None:
         """End the process, if it runs; what it began the next run finishes."""
+        self._aside.shutdown()
         if not self.has_begun:
             return
         self._end(signal.SIGTERM)
@@ -88,11 +94,15 @@ class Publisher:
     def has_begun(self) -> bool:
         return self._process is not None
 
+    def _take_job(self) -> Job:
+        return Job.of(self._project, self._pipeline, self._models, self._wanted, settings.who(os.environ))
+
     def begin(self) -> None:
-        """Start the process, unless it runs or there is nothing to publish."""
+        """Start the process, unless it runs or there is nothing to publish. Raise UserError as `Job.of` does."""
         if self.has_begun or not self._models:
             return
-        job = Job.of(self._project, self._pipeline, self._models, self._wanted, settings.who(os.environ))
+        job = self._job.result() if self._job else self._take_job()
+        self._aside.shutdown()  # a run's processes are forked later, and no thread is to be about then
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
         self._events = (self._folder / EVENTS).open("a")

@@ -11,7 +11,9 @@ from scripts.pipeline.stage import Pipeline
 from scripts.project import UserError
 from scripts.recovery.signals import Stopped
 
-PUBLISHER = SimpleNamespace(begin=lambda: None, metric=lambda *_: None, ended=lambda _: None)
+PUBLISHER = SimpleNamespace(
+    begin=lambda: None, metric=lambda *_: None, ended=lambda _: None, fact=lambda *_, **__: None
+)
 
 
 class Room:
@@ -104,6 +106,16 @@ def test_a_room_that_fails_where_nothing_can_be_written(hearing, capfd, monkeypa
         pass
     said = capfd.readouterr()
     assert said.out.count("\n") == 1 and not said.err
+
+
+def test_the_publisher_hears_what_the_rooms_hear(hearing):
+    """A fact goes to the publisher and to each room."""
+    heard_by_both, room = [], Room()
+    publisher = SimpleNamespace(fact=lambda kind, **values: heard_by_both.append((kind, values)))
+    room.fact = publisher.fact
+    with hearing(one=lambda *_: room) as heard:
+        heard.and_by(publisher).fact("step", stage="train", step="cache")
+    assert heard_by_both == [("step", {"stage": "train", "step": "cache"})] * 2
 
 
 def test_what_the_publisher_cannot_do_is_no_rooms_fault(hearing):

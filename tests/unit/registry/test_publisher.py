@@ -458,6 +458,29 @@ def test_a_process_that_says_nothing_is_said_in_a_sentence(a_run, tmp_path, monk
             run.finish()
 
 
+def test_the_process_hears_of_a_stages_files_before_dvc_has_them(a_run, project):
+    """Of what a stage comes to, the process is told the moment from which its files can be read."""
+    with a_run() as run:
+        run.begin()
+        for step in ("start", "border", "cache"):
+            run.fact("step", stage="fit", step=step, at=0.0)
+        run.fact("published", models=[])
+        assert (project.publish / "events.jsonl").read_text() == '{"made": "fit"}\n'
+
+
+def test_what_the_run_uses_is_noted_as_it_begins(project, monkeypatch):
+    """The snapshot is taken while DVC plans; what git cannot say ends the run before a stage begins, and only then."""
+
+    def fails(cls, *arguments):
+        raise UserError("git is away")
+
+    monkeypatch.setattr(Job, "of", classmethod(fails))
+    with Publisher(project, PIPELINE, [ONE], {}) as run, pytest.raises(UserError, match="git is away"):
+        run.begin()
+    with Publisher(project, PIPELINE, [ONE], {}):
+        pass
+
+
 def test_nothing_is_started_without_models(project):
     """A pipeline without models, or a run of stages that lead to none, has no publishing process."""
     with Publisher(project, PIPELINE, [], {}) as run:
