@@ -19,6 +19,8 @@ from scripts.project import Project
 STAGE = "made"
 ONE, MANY, DVC = "one output is taken over", "an output of many files is taken over", "dvc add, the same files"
 LIMITS = Limits(size=100 << 30, files=2_000_000)
+IN_MEMORY = "3g"
+"""A stage's limit. What it wrote last stays in the kernel's memory within that, as what `dvc add` is given does."""
 COPY, EMPTY, TOOK = "out/copy", "out/empty", ".local/took"
 ADD = f"""
 import time
@@ -87,7 +89,7 @@ def large_files(bench: Bench, record: Record, count: int, size: int) -> None:
         clone.forget()
         shutil.rmtree(clone.path / ".local" / "runs", ignore_errors=True)
         os.sync()  # what the other side wrote
-        clone.make(f"run-{work.name}", STAGE_MEMORY="256m")  # and no model, which would be published meanwhile
+        clone.make(f"run-{work.name}", STAGE_MEMORY=IN_MEMORY)  # and no model, which would be published meanwhile
         took = spans(clone, work.name)
         record.add(border, took["border"])
         return {"s": took["border"] + took["cache"]}
@@ -119,5 +121,6 @@ def compare(bench: Bench, record: Record) -> None:
         "Small files: dvc's time has the start of Python in it, half a second. Large files: of a run, by its report, "
         "from the end of the stage's docker run to its entry in dvc.lock; of dvc add, in a process that has added a "
         "file before, a copy of the same files, just written. Either hashes each file once and copies it once, into "
-        "DVC's cache; more than dvc add is the median of what a run took more than the dvc add after it."
+        "DVC's cache; more than dvc add is the median of what a run took more than the dvc add after it. Of a stage "
+        "whose memory does not hold what it wrote DVC reads the rest from the disk: with 256 MB for 1 GB 0.8 s more."
     )
