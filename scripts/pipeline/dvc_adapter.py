@@ -30,18 +30,19 @@ from dvc.lock import LockBase
 from dvc.output import Output as DvcOutput
 from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
-from dvc.stage import Stage
+from dvc.stage import PipelineStage, Stage
 from dvc.stage.cache import RunCacheNotFoundError
 from dvc.stage.decorators import unlocked_repo
 from dvc.stage.exceptions import StageCmdFailedError
 from dvc.stage.serialize import to_single_stage_lockfile
-from dvc.utils.serialize import dump_yaml
+from dvc.utils.serialize import dump_yaml, dumps_yaml
 from dvc_data.hashfile.db import HashFileDB
 from dvc_objects.errors import ObjectDBError
 from dvc_objects.executors import batch_coros
 from dvc_objects.fs.errors import AuthError, ConfigError
 from dvc_objects.fs.generic import copy, log_exceptions
 
+from scripts.pipeline import lock_text
 from scripts.pipeline.console import printable
 from scripts.pipeline.stage import block
 from scripts.project import UserError, atomic_write, load_strangers_yaml, load_yaml
@@ -539,9 +540,21 @@ def reproduce(stage: Stage, run_commands: RunCommands, *, fetch: Fetch, kept: Ca
     with stage.repo.lock, stage.repo.scm_context(quiet=True):
         if not stage.reproduce():
             return False
-        stage.dump(update_pipeline=False)
+        _dump(stage)
         kept()
     return True
+
+
+def _dump(stage: Stage) -> None:
+    """Write the stage's entry of dvc.lock: in one step, and at once, unless the file is not as DVC writes it."""
+    lock = Path(stage.repo.root_dir, "dvc.lock")
+    if isinstance(stage, PipelineStage) and Path(stage.path).with_suffix(".lock") == lock:
+        entry = dumps_yaml({"schema": "2.0", "stages": {stage.name: to_single_stage_lockfile(stage)}})
+        if text := lock_text.with_entry(lock.read_text() if lock.exists() else lock_text.HEAD, entry):
+            atomic_write(lock, text)
+            stage.repo.scm_context.track_file(str(lock))
+            return
+    stage.dump(update_pipeline=False)
 
 
 def _restore(by_dvc: Callable[..., None], fetch: Fetch, stage: Stage, **options: Any) -> None:

@@ -95,6 +95,9 @@ USED = {
     "dvc.parsing.context.Context.resolve_str": (["src", "config"], "which fills them in in a command"),
     "dvc.parsing.interpolate.to_str": (["obj", "config"], "which writes parameters as arguments"),
     "dvc.utils.serialize.dump_yaml": (["path", "data"], "which writes dvc.lock"),
+    "dvc.utils.serialize.dumps_yaml": (["d"], "which prints an entry of dvc.lock"),
+    "dvc.stage.PipelineStage": (None, "which stages of dvc.yaml are"),
+    "dvc.repo.scm_context.SCMContext.track_file": (["paths"], "which git may be told of"),
     "dvc_data.hashfile.db.HashFileDB": (None, "which a cache and a remote are"),
     "dvc_data.hashfile.db.HashFileDB.oid_to_path": (["oid"], "which says where an object is"),
     "dvc_data.hashfile.db.HashFileDB.exists": (["oid"], "which says whether an object is there"),
@@ -189,7 +192,8 @@ def test_attributes_of_instances_are_there(pipeline):
     project = pipeline(a="true")
     with dvc_adapter.repository(project.root) as repo:
         stage = dvc_adapter.plan(repo, []).stages["a"]
-        for thing, names in ((repo, ("lock", "state", "cache", "cloud")), (stage, ("cmd", "cmd_changed", "repo"))):
+        names_of_a_stage = ("cmd", "cmd_changed", "repo", "name", "path")
+        for thing, names in ((repo, ("lock", "state", "cache", "cloud")), (stage, names_of_a_stage)):
             for name in names:
                 assert hasattr(thing, name), f"DVC {version('dvc')} lacks {name} of {thing!r}: pin another version"
         assert Path(repo.cache.legacy.path) == project.cache and callable(repo.state.close)
@@ -679,6 +683,31 @@ def test_a_lock_that_is_written_again_is_what_dvc_writes(pipeline, reproduce):
     before = project.dvc_lock.read_text()
     dvc_adapter.write_lock(project.root / "again", load_yaml(before))
     assert (project.root / "again").read_text() == before
+
+
+def test_an_entry_is_what_dvc_would_write(pipeline, reproduce):
+    """A stage's new entry takes the place of its old one, or the end of dvc.lock, byte for byte as by DVC."""
+    seen = set()
+    for command in ("true", "true 'changed: yes # \\\n\n  $PATH " + "and so on " * 20 + "'", "true \u00e9 '#'"):
+        project = pipeline(a="true", b_a=command, c_a="true")
+        for name in "acb":
+            reproduce(project, name)
+            ours = project.dvc_lock.read_text()
+            with dvc_adapter.repository(project.root) as repo:
+                dvc_adapter.plan(repo, [name]).stages[name].dump(update_pipeline=False)
+            assert project.dvc_lock.read_text() == ours
+            seen.add(ours)
+    assert len(seen) == 5
+
+
+def test_what_else_is_in_the_lock_stays(pipeline, reproduce):
+    """A dvc.lock that is not as DVC writes it is left to DVC, which knows what to do with it."""
+    project = pipeline(a="true", b_a="true")
+    reproduce(project, "a")
+    project.dvc_lock.write_text("# a remark\n" + project.dvc_lock.read_text())
+    reproduce(project, "b")
+    assert project.dvc_lock.read_text().startswith("# a remark\n")
+    assert list(load_yaml(project.dvc_lock.read_text())["stages"]) == ["a", "b"]
 
 
 # --- results on the remote
