@@ -9,7 +9,7 @@ import os
 import pickle
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import colorama
 import dvc.dependency.param
+import dvc.rwlock
 import dvc.stage.cache
 import dvc.stage.run
 import tqdm
@@ -46,6 +47,7 @@ from scripts.pipeline import lock_text
 from scripts.pipeline.console import printable
 from scripts.pipeline.stage import block
 from scripts.project import UserError, atomic_write, load_strangers_yaml, load_yaml
+from scripts.recovery.dvc_files import is_idle
 
 colorama.deinit()  # DVC starts it, for Windows: it reads escape sequences in all that is printed, and fails at some
 tqdm.tqdm.monitor_interval = 0  # DVC's bars would start a thread, and a process that forks must have none
@@ -190,11 +192,27 @@ def plan(repo: Repo, targets: Sequence[str]) -> Plan:
 def changed(repo: Repo, planned: Plan) -> Plan:
     """Return the part of `planned` that has changed, or that waits for something that has."""
     found: dict[str, Stage] = {}
-    with repo.lock:
+    with repo.lock, _unlisted(repo):
         for name, stage in planned.stages.items():
             if any(need in found for need in planned.needs[name]) or stage.changed():
                 found[name] = stage
     return Plan(found, {name: [need for need in planned.needs[name] if need in found] for name in found})
+
+
+@contextmanager
+def _unlisted(repo: Repo) -> Iterator[None]:
+    """Look at stages without noting in DVC's list who reads them; to be used under DVC's lock of the repository.
+
+    DVC writes that list six times a stage. It is written under that lock alone, so as long as it is empty nobody is to
+    be waited for, and nobody reads it.
+    """
+    path, by_dvc = Path(repo.tmp_dir, dvc.rwlock.RWLOCK_FILE), dvc.rwlock.rwlock
+    if not path.exists() or is_idle(path.read_text(errors="replace")):
+        dvc.rwlock.rwlock = lambda *which: nullcontext()
+    try:
+        yield
+    finally:
+        dvc.rwlock.rwlock = by_dvc
 
 
 def files_of(planned: Plan) -> list[str] | None:

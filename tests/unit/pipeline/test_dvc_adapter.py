@@ -5,7 +5,9 @@ import hashlib
 import importlib
 import inspect
 import io
+import json
 import logging
+import os
 import shutil
 from importlib.metadata import version
 from pathlib import Path
@@ -50,6 +52,8 @@ USED = {
     "dvc.output.Output.get_obj": (["filter_info"], "which finds a part of a folder"),
     "dvc.output.Output.save": (["self"], "which notes a file as it is"),
     "dvc.rwlock.rwlock": (["tmp_dir"], "which notes who reads and writes what in a folder that it is told"),
+    "dvc.rwlock.RWLOCK_FILE": (None, "which is the name of that note"),
+    "dvc.stage.decorators.rwlocked": (None, "which looks that function up at each call"),
     "dvc.stage.Stage.save": (["self"], "which notes inputs and outputs as they are"),
     "dvc.stage.Stage.commit": (["self"], "which brings outputs into the cache"),
     "dvc.stage.Stage.save_deps": (["self"], "which notes the inputs as they are"),
@@ -333,6 +337,33 @@ def test_what_changed_is_what_must_be_looked_at(pipeline, reproduce):
     with dvc_adapter.repository(project.root) as repo:
         todo = dvc_adapter.changed(repo, dvc_adapter.plan(repo, []))
         assert list(todo.stages) == ["a", "b"] and todo.needs == {"a": [], "b": ["a"]}
+
+
+def test_a_look_writes_no_list(pipeline, reproduce, monkeypatch):
+    """To look at stages, DVC's list of who reads and writes what is not written; afterwards it is again."""
+    project = pipeline(a="true", b_a="true")
+    reproduce(project, "a")
+    edits = []
+    edit = found("dvc.rwlock._edit_rwlock")
+    monkeypatch.setattr("dvc.rwlock._edit_rwlock", lambda *where: edits.append(1) or edit(*where))
+    with dvc_adapter.repository(project.root) as repo:
+        planned = dvc_adapter.plan(repo, [])
+        assert [*dvc_adapter.changed(repo, planned).stages] == ["b"] and not edits
+        with repo.lock:
+            planned.stages["a"].changed()
+    assert edits
+
+
+def test_a_look_waits_for_who_writes(pipeline, reproduce):
+    """If DVC's list says that another process writes an output, looking at it is refused as DVC does."""
+    project = pipeline(a="true")
+    reproduce(project, "a")
+    writer = {"pid": os.getpid(), "cmd": "dvc repro"}
+    project.rwlock.write_text(json.dumps({"write": {str(project.root / "a.out"): writer}, "read": {}}))
+    with dvc_adapter.repository(project.root) as repo:
+        planned = dvc_adapter.plan(repo, [])
+        with pytest.raises(dvc_adapter.DvcException, match="busy"):
+            dvc_adapter.changed(repo, planned)
 
 
 def test_a_plan_says_by_which_files_it_is_decided(project, reproduce):
