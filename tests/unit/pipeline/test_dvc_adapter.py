@@ -25,6 +25,7 @@ USED = {
     "dvc.config.Config.edit": (["self", "level", "validate"], "which writes one of them"),
     "dvc.cachemgr.CacheManager.local_cache_dir": (None, "which says where the cache is"),
     "dvc.dependency.param.load_path": (["fs_path", "fs"], "by which it reads a file of parameters"),
+    "dvc.dependency.param.read_param_file": (["fs", "path", "key_paths", "flatten"], "by which it reads some of them"),
     "dvc.dependency.ParamsDependency": (None, "which a stage's parameters are"),
     "dvc.dependency.ParamsDependency.read_params": (["self"], "which reads params.yaml"),
     "dvc.dvcfile.FileMixin._load_yaml": (None, "which reads dvc.yaml and dvc.lock"),
@@ -679,17 +680,40 @@ def test_a_files_digest_is_that_of_dvc_lock(pipeline, reproduce):
 
 def test_parameters_are_read_once_until_they_change(tmp_path):
     """A file of parameters is read again when it is another one, and each stage gets a copy of its own."""
-    file, read = tmp_path / "params.yaml", []
-    parameters = dvc_adapter._Parameters(lambda path, fs: read.append(path) or load_yaml(Path(path).read_text()))
-    here = SimpleNamespace(protocol="local")
+    file, loaded, by_dvc = tmp_path / "params.yaml", [], []
+    parameters = dvc_adapter._Parameters(
+        lambda path, fs: loaded.append(path) or load_yaml(Path(path).read_text()),
+        lambda fs, path, names, flatten: by_dvc.append(names) or {},
+    )
+    here, there = SimpleNamespace(protocol="local"), SimpleNamespace(protocol="dvc")
     file.write_text("a: {b: 1}")
-    parameters(str(file), here)["a"]["b"] = 5
-    assert parameters(str(file), here) == {"a": {"b": 1}} and len(read) == 1
+    parameters.load(str(file), here)["a"]["b"] = 5
+    parameters.read(here, str(file), ["a"], flatten=True)["a"]["b"] = 5
+    assert parameters.load(str(file), here) == {"a": {"b": 1}} and len(loaded) == 1
     part = tmp_path / "part"
     part.write_text("a: {b: 2}")
     part.replace(file)
-    assert parameters(str(file), here) == {"a": {"b": 2}} and len(read) == 2
-    assert parameters(str(file), SimpleNamespace(protocol="dvc")) == {"a": {"b": 2}} and len(read) == 3
+    assert parameters.read(here, str(file), ["a"], flatten=True) == {"a": {"b": 2}} and len(loaded) == 2
+    assert parameters.load(str(file), there) == {"a": {"b": 2}} and len(loaded) == 3
+    for fs, names, flatten in [(there, ["a"], True), (here, ["a"], False), (here, ["a.b"], True), (here, ["c"], True)]:
+        parameters.read(fs, str(file), names, flatten=flatten)
+    assert by_dvc == [["a"], ["a"], ["a.b"], ["c"]] and len(loaded) == 3
+
+
+def test_a_section_is_what_dvc_reads(pipeline, monkeypatch):
+    """What a stage is told of its parameters is what DVC itself finds: sections, values of them, nothing."""
+    project = pipeline(a="true")
+    project.params.write_text("a: {b: 1.0e-05, c: [1, {d: null}]}\n2: x\nyes: no\n")
+    block = {"cmd": "true", "params": ["a", "a.c", "2", "yes", "missing"]}
+    project.dvc_yaml.write_text(yaml.safe_dump({"stages": {"a": block}}))
+    read = dvc_adapter._parameters
+    found_by = []
+    for reader in (read.read, read._read):
+        monkeypatch.setattr("dvc.dependency.param.read_param_file", reader)
+        with dvc_adapter.repository(project.root) as repo:
+            (params,) = dvc_adapter.plan(repo, []).stages["a"].params
+            found_by.append((params.read_params(), [params.read_params()[name] for name in ("a", "yes")]))
+    assert found_by[0] == found_by[1] and found_by[0][1] == [{"b": 1e-05, "c": [1, {"d": None}]}, "no"]
 
 
 def test_what_is_taken_for_made_is_up_to_date(pipeline):
