@@ -546,12 +546,20 @@ RunCommands = Callable[[Callable[[Sequence[str]], None]], None]
 """Runs a stage's commands; is given DVC's own way to do so."""
 
 
-def reproduce(stage: Stage, run_commands: RunCommands, *, fetch: Fetch, kept: Callable[[], object]) -> bool:
+def reproduce(
+    stage: Stage,
+    run_commands: RunCommands,
+    *,
+    fetch: Fetch,
+    mend: Callable[[str], object],
+    kept: Callable[[], object],
+) -> bool:
     """Do what `dvc repro --single-item` does, without reading all of dvc.yaml again; return whether anything changed.
 
     To be called once, in a process that does nothing else. `run_commands` is called if, and only if, DVC is about to
     run the stage's commands. `fetch` is called before that, if dvc.lock or the run-cache names a result that is not
-    here. `kept` is called when dvc.lock has been written, while no other process of the run writes it.
+    here; `mend`, before DVC reads what the run-cache has under a key. `kept` is called when dvc.lock has been written,
+    while no other process of the run writes it.
     """
     by_dvc = dvc.stage.run.cmd_run
 
@@ -569,6 +577,7 @@ def reproduce(stage: Stage, run_commands: RunCommands, *, fetch: Fetch, kept: Ca
     for out in stage.outs:
         out.persist = False  # in dvc.yaml it is for those who call DVC itself; DVC keeps no run-cache of such outputs
     stage.repo.stage_cache.restore = partial(_restore, stage.repo.stage_cache.restore, unlocked_repo(fetch))
+    stage.repo.stage_cache._load = partial(_load, stage.repo.stage_cache._load, mend)
     stage.repo.lock = _Queue(stage.repo.lock)
     with stage.repo.lock, stage.repo.scm_context(quiet=True):
         if not stage.reproduce():
@@ -588,6 +597,12 @@ def _dump(stage: Stage) -> None:
             stage.repo.scm_context.track_file(str(lock))
             return
     stage.dump(update_pipeline=False)
+
+
+def _load(by_dvc: Callable[[Stage], Any], mend: Callable[[str], object], stage: Stage) -> Any:
+    """Find the run-cache's entry of a stage as DVC does, once what is there is mended."""
+    mend(dvc.stage.cache._get_stage_hash(stage))
+    return by_dvc(stage)
 
 
 def _restore(by_dvc: Callable[..., None], fetch: Fetch, stage: Stage, **options: Any) -> None:

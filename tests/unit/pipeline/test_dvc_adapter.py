@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import shutil
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ import yaml
 
 from scripts.pipeline import dvc_adapter
 from scripts.project import Project, UserError, load_yaml
+from scripts.recovery import dvc_files
 
 USED = {
     # name of the thing: its parameters that are used (None: it is not called), and what for
@@ -239,7 +241,7 @@ def reproduce(monkeypatch):
     """Return a function that reproduces one stage; it returns the result and what was called."""
     original = found("dvc.stage.run.cmd_run")
 
-    def call(project, name, run_commands=None, fetch=lambda stage: False):
+    def call(project, name, run_commands=None, fetch=lambda stage: False, mend=lambda key: None):
         monkeypatch.setattr("dvc.stage.run.cmd_run", original)  # it is replaced for good: see `reproduce`
         heard = []
 
@@ -249,7 +251,8 @@ def reproduce(monkeypatch):
 
         with dvc_adapter.repository(project.root) as repo:
             stage = dvc_adapter.plan(repo, [name]).stages[name]
-            return dvc_adapter.reproduce(stage, hook, fetch=fetch, kept=lambda: heard.append("kept")), heard
+            kept = partial(heard.append, "kept")
+            return dvc_adapter.reproduce(stage, hook, fetch=fetch, mend=mend, kept=kept), heard
 
     yield call
     monkeypatch.setattr("dvc.stage.run.cmd_run", original)
@@ -295,6 +298,28 @@ def test_a_stage_that_is_restored_is_not_run(pipeline, reproduce):
     project.dvc_lock.unlink()
     assert reproduce(project, "a") == (True, ["kept"])
     assert Path("a.out").read_text() == "a\n"
+
+
+def test_what_the_run_cache_has_is_mended_before_it_is_restored(pipeline, reproduce):
+    """Before DVC reads a result of the run-cache it is said which, and what was damaged is made again."""
+    Path("x.out").touch()
+    project = pipeline(a_x="true")
+    reproduce(project, "a")
+    project.dvc_lock.unlink()
+    (entry,) = (project.cache / "runs").glob("*/*/*")
+    keys = []
+
+    def mend(key):
+        keys.append(key)
+        dvc_files.mend_results(project, key)
+
+    (out,) = load_yaml(entry.read_text())["outs"]
+    damaged = dvc_files.cached(project, out["md5"])
+    damaged.chmod(0o644)
+    damaged.write_text("")
+    damaged.chmod(0o444)
+    assert reproduce(project, "a", mend=mend) == (True, ["runs", "kept"])
+    assert {*keys} == {entry.parent.name} and Path("a.out").read_text() == "a\n" == damaged.read_text()
 
 
 def test_a_failed_command_is_dvcs_own_error(pipeline, reproduce):
