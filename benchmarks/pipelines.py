@@ -72,6 +72,12 @@ def fan(count: int) -> list[Work]:
     return [Work(first), *(Work(name, (first,)) for name in middle), Work(last, tuple(middle))]
 
 
+def open_fan(count: int) -> list[Work]:
+    """One stage, then all others side by side: a command that reads the files of all would be too long."""
+    first, *others = names(count)
+    return [Work(first), *(Work(name, (first,)) for name in others)]
+
+
 def independent(count: int, **does: Any) -> list[Work]:
     """`count` stages that wait for nothing."""
     return [Work(name, does=does) for name in names(count)]

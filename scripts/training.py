@@ -16,7 +16,7 @@ from scripts.registry.receipts import Published, not_published
 
 def train(targets: Sequence[str], look: Look) -> tuple[list[str], list[Published]]:
     """Bring `targets` (none: all stages) up to date, and publish their models; return the stages that ran, and the
-    models. Note it if there was nothing to do. Raise UserError."""
+    models. Note it if no stage had anything to do: the next run asks the registry itself. Raise UserError."""
     wanted = images.load()
     pipeline = template.load(images=wanted)
     if template.write(pipeline):
@@ -25,7 +25,7 @@ def train(targets: Sequence[str], look: Look) -> tuple[list[str], list[Published
     models = pipeline.models_of(targets)
     with rooms.hearing(PROJECT, pipeline, targets) as heard:
         ran, published = _train_and_publish(targets, pipeline, wanted, models, heard, look)
-    if look.found_nothing_to_do and not any(each.news for each in published):
+    if look.found_nothing_to_do:
         look.note([receipts.noted(publish.on_disk(PROJECT, pipeline, model)) for model in models])
     return ran, published
 

@@ -33,7 +33,7 @@ POINTS = {
     "train's outputs are taken over in part": "train/takeover.py:_move:2",
     "train's outputs go into the cache": "train/output.py:Output.commit",
     "the run-cache's entry is half written": "train/_yaml.py:_dump:1",
-    "dvc.lock is half written": "train/_yaml.py:_dump:2",
+    "dvc.lock is about to be replaced": "train/project.py:atomic_write:1",
     "DVC's rwlock is half written": "train/__init__.py:dump:3",
     "evaluate scores": "evaluate@evaluate.py:scores",
     "the run is made, and empty": "publish/versions.py:log_live",

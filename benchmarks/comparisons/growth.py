@@ -76,7 +76,7 @@ def measure(bench: Bench, record: Record, shape: str, count: int, *, last: bool)
 
 def measure_very_many(bench: Bench, record: Record, count: int) -> None:
     """Measure a fan of so many stages that a full run would take an hour: all count as run, and the last ones run."""
-    works = pipelines.fan(count - 2)
+    works = pipelines.open_fan(count - 2)
     clone = bench.synthetic(works)
     changed = [work.name for work in works[-LAST:]]
     changes = iter(range(1, 1_000_000))

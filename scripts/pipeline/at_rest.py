@@ -25,6 +25,7 @@ class Look:
     def __init__(self, project: Project, targets: Sequence[str], environ: Mapping[str, str]) -> None:
         self._path, self._root = project.local / "at-rest.json", project.root
         self._own = [project.root / ".git", project.root / ".dvc" / "tmp", project.cache, project.local]
+        self._own_folders = tuple(f"{folder}/" for folder in self._own)  # as text: of many files a Path takes long
         given = sorted((name, environ[name]) for name in environ if name not in ABOUT_THE_TERMINAL)
         self._seen = {
             "asked": _digest([json.dumps([list(targets), given])]),
@@ -55,11 +56,11 @@ class Look:
             atomic_write(self._path, json.dumps({**self._seen, **self._elsewhere, "fact": fact}))
 
     def _elsewhere_of(self, files: Iterable[str]) -> list[str]:
-        found = {each for path in files for each in (path, os.path.realpath(path)) if not self._is_seen(Path(each))}
+        found = {each for path in files for each in (path, os.path.realpath(path)) if not self._is_seen(each)}
         return sorted(found)
 
-    def _is_seen(self, path: Path) -> bool:
-        return path.is_relative_to(self._root) and not any(path.is_relative_to(folder) for folder in self._own)
+    def _is_seen(self, path: str) -> bool:
+        return f"{path}/".startswith(f"{self._root}/") and not f"{path}/".startswith(self._own_folders)
 
 
 def _git_files(root: Path) -> list[str]:

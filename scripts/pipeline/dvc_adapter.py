@@ -6,10 +6,10 @@ tests/unit/pipeline/test_dvc_adapter.py names each thing that is used, so that a
 import fcntl
 import logging
 import os
-import pickle
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from enum import StrEnum
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import colorama
 import dvc.dependency.param
+import dvc.rwlock
 import dvc.stage.cache
 import dvc.stage.run
 import tqdm
@@ -30,49 +31,66 @@ from dvc.lock import LockBase
 from dvc.output import Output as DvcOutput
 from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
-from dvc.stage import Stage
+from dvc.stage import PipelineStage, Stage
 from dvc.stage.cache import RunCacheNotFoundError
 from dvc.stage.decorators import unlocked_repo
 from dvc.stage.exceptions import StageCmdFailedError
 from dvc.stage.serialize import to_single_stage_lockfile
-from dvc.utils.serialize import dump_yaml
+from dvc.utils.serialize import dump_yaml, dumps_yaml
 from dvc_data.hashfile.db import HashFileDB
 from dvc_objects.errors import ObjectDBError
 from dvc_objects.executors import batch_coros
 from dvc_objects.fs.errors import AuthError, ConfigError
 from dvc_objects.fs.generic import copy, log_exceptions
 
+from scripts.pipeline import lock_text
 from scripts.pipeline.console import printable
 from scripts.pipeline.stage import block
 from scripts.project import UserError, atomic_write, load_strangers_yaml, load_yaml
+from scripts.recovery.dvc_files import is_idle
 
 colorama.deinit()  # DVC starts it, for Windows: it reads escape sequences in all that is printed, and fails at some
 tqdm.tqdm.monitor_interval = 0  # DVC's bars would start a thread, and a process that forks must have none
 
 
 class _Parameters:
-    """Reads a file of parameters as DVC does, and once as long as it is the same.
+    """Reads a file of parameters as DVC does, and once as long as it is the same; hands out copies.
 
-    DVC reads it for each stage, several times: of 1,000 stages with a section each that takes minutes.
+    DVC reads it for each stage, several times, and looks through all names in it for one: of 1,000 stages with a
+    section each that takes minutes.
     """
 
-    def __init__(self, by_dvc: Callable[..., Any]) -> None:
-        self._by_dvc = by_dvc
-        self._known: dict[str, tuple[tuple[int, ...], bytes]] = {}
+    def __init__(self, load: Callable[..., Any], read: Callable[..., Any]) -> None:
+        self._load, self._read = load, read
+        self._known: dict[str, tuple[tuple[int, ...], Any]] = {}
 
-    def __call__(self, fs_path: str, fs: Any, **options: Any) -> Any:
+    def load(self, fs_path: str, fs: Any, **options: Any) -> Any:
+        """Do what DVC's `load_path` does."""
         if options or fs.protocol != "local":
-            return self._by_dvc(fs_path, fs, **options)
-        status = Path(fs_path).stat()
+            return self._load(fs_path, fs, **options)
+        return deepcopy(self._loaded(fs_path, fs))
+
+    def read(self, fs: Any, path: str, key_paths: Sequence[str] | None = None, **options: Any) -> Any:
+        """Do what DVC's `read_param_file` does."""
+        if key_paths and options == {"flatten": True} and fs.protocol == "local":
+            known = self._loaded(path, fs)
+            if all(SECTION.fullmatch(name) and name in known for name in key_paths):
+                return {name: deepcopy(known[name]) for name in key_paths}
+        return self._read(fs, path, key_paths, **options)
+
+    def _loaded(self, path: str, fs: Any) -> Any:
+        status = Path(path).stat()
         seen = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        known, text = self._known.get(fs_path, ((), b""))
-        if known != seen:
-            text = pickle.dumps(self._by_dvc(fs_path, fs))
-            self._known[fs_path] = seen, text
-        return pickle.loads(text)  # a copy for each stage
+        if path not in self._known or self._known[path][0] != seen:
+            self._known[path] = seen, self._load(path, fs)
+        return self._known[path][1]
 
 
-dvc.dependency.param.load_path = _Parameters(dvc.dependency.param.load_path)
+SECTION = re.compile(r"[\w-]+")
+"""The name of a whole section; others may be paths or patterns."""
+_parameters = _Parameters(dvc.dependency.param.load_path, dvc.dependency.param.read_param_file)
+dvc.dependency.param.load_path = _parameters.load
+dvc.dependency.param.read_param_file = _parameters.read
 RUN_CACHE = "runs"
 """The folder of DVC's cache that holds the run-cache: runs/<key's first two>/<key>/<value>, a YAML file each."""
 ENTRY = re.compile(rf"{RUN_CACHE}/([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})/([0-9a-f]{{64}})")
@@ -189,11 +207,27 @@ def plan(repo: Repo, targets: Sequence[str]) -> Plan:
 def changed(repo: Repo, planned: Plan) -> Plan:
     """Return the part of `planned` that has changed, or that waits for something that has."""
     found: dict[str, Stage] = {}
-    with repo.lock:
+    with repo.lock, _unlisted(repo):
         for name, stage in planned.stages.items():
             if any(need in found for need in planned.needs[name]) or stage.changed():
                 found[name] = stage
     return Plan(found, {name: [need for need in planned.needs[name] if need in found] for name in found})
+
+
+@contextmanager
+def _unlisted(repo: Repo) -> Iterator[None]:
+    """Look at stages without noting in DVC's list who reads them; to be used under DVC's lock of the repository.
+
+    DVC writes that list six times a stage. It is written under that lock alone, so as long as it is empty nobody is to
+    be waited for, and nobody reads it.
+    """
+    path, by_dvc = Path(repo.tmp_dir, dvc.rwlock.RWLOCK_FILE), dvc.rwlock.rwlock
+    if not path.exists() or is_idle(path.read_text(errors="replace")):
+        dvc.rwlock.rwlock = lambda *which: nullcontext()
+    try:
+        yield
+    finally:
+        dvc.rwlock.rwlock = by_dvc
 
 
 def files_of(planned: Plan) -> list[str] | None:
@@ -512,12 +546,20 @@ RunCommands = Callable[[Callable[[Sequence[str]], None]], None]
 """Runs a stage's commands; is given DVC's own way to do so."""
 
 
-def reproduce(stage: Stage, run_commands: RunCommands, *, fetch: Fetch, kept: Callable[[], object]) -> bool:
+def reproduce(
+    stage: Stage,
+    run_commands: RunCommands,
+    *,
+    fetch: Fetch,
+    mend: Callable[[str], object],
+    kept: Callable[[], object],
+) -> bool:
     """Do what `dvc repro --single-item` does, without reading all of dvc.yaml again; return whether anything changed.
 
     To be called once, in a process that does nothing else. `run_commands` is called if, and only if, DVC is about to
     run the stage's commands. `fetch` is called before that, if dvc.lock or the run-cache names a result that is not
-    here. `kept` is called when dvc.lock has been written, while no other process of the run writes it.
+    here; `mend`, before DVC reads what the run-cache has under a key. `kept` is called when dvc.lock has been written,
+    while no other process of the run writes it.
     """
     by_dvc = dvc.stage.run.cmd_run
 
@@ -535,13 +577,32 @@ def reproduce(stage: Stage, run_commands: RunCommands, *, fetch: Fetch, kept: Ca
     for out in stage.outs:
         out.persist = False  # in dvc.yaml it is for those who call DVC itself; DVC keeps no run-cache of such outputs
     stage.repo.stage_cache.restore = partial(_restore, stage.repo.stage_cache.restore, unlocked_repo(fetch))
+    stage.repo.stage_cache._load = partial(_load, stage.repo.stage_cache._load, mend)
     stage.repo.lock = _Queue(stage.repo.lock)
     with stage.repo.lock, stage.repo.scm_context(quiet=True):
         if not stage.reproduce():
             return False
-        stage.dump(update_pipeline=False)
+        _dump(stage)
         kept()
     return True
+
+
+def _dump(stage: Stage) -> None:
+    """Write the stage's entry of dvc.lock: in one step, and at once, unless the file is not as DVC writes it."""
+    lock = Path(stage.repo.root_dir, "dvc.lock")
+    if isinstance(stage, PipelineStage) and Path(stage.path).with_suffix(".lock") == lock:
+        entry = dumps_yaml({"schema": "2.0", "stages": {stage.name: to_single_stage_lockfile(stage)}})
+        if text := lock_text.with_entry(lock.read_text() if lock.exists() else lock_text.HEAD, entry):
+            atomic_write(lock, text)
+            stage.repo.scm_context.track_file(str(lock))
+            return
+    stage.dump(update_pipeline=False)
+
+
+def _load(by_dvc: Callable[[Stage], Any], mend: Callable[[str], object], stage: Stage) -> Any:
+    """Find the run-cache's entry of a stage as DVC does, once what is there is mended."""
+    mend(dvc.stage.cache._get_stage_hash(stage))
+    return by_dvc(stage)
 
 
 def _restore(by_dvc: Callable[..., None], fetch: Fetch, stage: Stage, **options: Any) -> None:

@@ -31,6 +31,8 @@ JOIN = "@"
 """What DVC puts between the name of a block and the name of a value in the name of a stage."""
 GPUS, NONE = re.compile(r"all|[1-9]\d*|device=[\w,-]+"), "none"
 SIZE = re.compile(r"[1-9]\d*[kmg]", re.IGNORECASE)
+LONGEST = (1 << 17) - 1
+"""Bytes of one argument that Linux lets a program be given: a command is one of the shell's."""
 Files = Mapping[str, str]
 
 
@@ -163,6 +165,11 @@ class Stage:
             raise UserError("the stage writes nothing; expected at least one of outputs, metrics, plots")
         if not self.folder:
             raise UserError(f"the stage writes to several folders ({', '.join(self.written.values())}); expected one")
+        if (length := len(self.command().encode())) > LONGEST:
+            raise UserError(
+                f"the command that gives it its {len(self.inputs)} inputs has {length} bytes; expected no more than "
+                f"{LONGEST}, as Linux takes them: let it read a folder that several of them lie in"
+            )
 
     def docker_run(
         self,

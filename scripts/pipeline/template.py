@@ -4,7 +4,6 @@ Nothing of the machine is rendered: DVC keeps each command word for word in dvc.
 make every other clone's stages stale. What differs from machine to machine is left to the shell as "$NAME".
 """
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -100,7 +99,7 @@ class _Blocks:
 
     def _check_beside_others(self, stage: Stage) -> None:
         for other in self.stages.values():
-            if os.path.commonpath([stage.folder, other.folder]) in (stage.folder, other.folder):
+            if f"{stage.folder}/".startswith(f"{other.folder}/") or f"{other.folder}/".startswith(f"{stage.folder}/"):
                 raise UserError(
                     f"it and {other.name!r} both write below {min(stage.folder, other.folder, key=len)}/; "
                     "expected a folder of its own for each: change one's paths"

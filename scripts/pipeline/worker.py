@@ -22,7 +22,7 @@ from scripts.pipeline import dvc_adapter, prestart, takeover
 from scripts.pipeline.stage import Stage
 from scripts.project import Project, Unavailable, UserError
 from scripts.recovery import signals
-from scripts.recovery.dvc_files import keep_dvc_lock
+from scripts.recovery.dvc_files import keep_dvc_lock, mend_results
 
 RAN, RESTORED, UNCHANGED, FAILED = "ran", "restored", "unchanged", "failed"
 GO = "go"
@@ -309,7 +309,8 @@ def reproduce(task: Task, container: prestart.Container | None, *, step: Callabl
 
     try:
         keep = partial(keep_dvc_lock, task.project, just_written=True)
-        changed = dvc_adapter.reproduce(task.dvc, run_commands, fetch=_fetch, kept=keep)
+        mend = partial(mend_results, task.project)
+        changed = dvc_adapter.reproduce(task.dvc, run_commands, fetch=_fetch, mend=mend, kept=keep)
     finally:
         takeover.remove_tree(task.project.work / task.name)  # there still, if the stage failed
     return (RAN if ran else RESTORED) if changed else UNCHANGED

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -104,16 +104,15 @@ def sound_dvc_lock(project: Project, *, ended_well: bool) -> bytes:
 # --- the cache
 
 
-def remove_damaged_files(project: Project) -> None:
-    """Delete from DVC's cache the files whose size differs from that in dvc.lock or in the run-cache.
+def remove_damaged_files(project: Project, *, run_cache: bool = True) -> None:
+    """Delete from DVC's cache the files whose size differs from that in dvc.lock or, unless `run_cache` is false, in
+    the run-cache.
 
     DVC trusts whatever is there; what is gone it makes again.
     """
-    for digest, size in sizes(project, FILE):
-        path = cached(project, digest)
-        with suppress(FileNotFoundError):
-            if path.stat().st_size != size:
-                _remove(project, path)
+    named_by = _naming(project) if run_cache else [str(project.dvc_lock)]
+    for digest, size in sizes(named_by, FILE):
+        _remove_if_damaged(project, digest, size)
 
 
 def remove_damaged_folders(project: Project) -> None:
@@ -121,7 +120,7 @@ def remove_damaged_folders(project: Project) -> None:
 
     Files are hashed only if together they do not have the folder's size.
     """
-    for digest, size in sizes(project, FOLDER):
+    for digest, size in sizes(_naming(project), FOLDER):
         path = cached(project, digest)
         if not path.exists():
             continue
@@ -141,15 +140,40 @@ def remove_damaged_folders(project: Project) -> None:
 def remove_empty_entries(project: Project) -> None:
     """Delete the folders of the run-cache that were made and never filled: DVC fails on them (TypeError)."""
     for folder in (project.cache / "runs").glob("*/*"):
-        if not any(folder.iterdir()):
-            folder.rmdir()
-            say("removed an empty entry of the run-cache")
+        _remove_if_empty(folder)
 
 
-def sizes(project: Project, kind: re.Pattern[bytes] = FILE) -> list[tuple[str, int]]:
-    """Return MD5 and size of each file (or folder) that dvc.lock or an entry of the run-cache names, each pair once."""
+def mend_results(project: Project, key: str) -> None:
+    """Do for the results that the run-cache has under `key` what is done for all of it after a kill."""
+    folder = project.cache / "runs" / key[:2] / key
+    for digest, size in sizes(list(_files(str(folder), deep=0)), FILE):
+        _remove_if_damaged(project, digest, size)
+    if folder.exists():
+        _remove_if_empty(folder)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if not any(folder.iterdir()):
+        folder.rmdir()
+        say("removed an empty entry of the run-cache")
+
+
+def _remove_if_damaged(project: Project, digest: str, size: int) -> None:
+    path = cached(project, digest)
+    with suppress(FileNotFoundError):
+        if path.stat().st_size != size:
+            _remove(project, path)
+
+
+def _naming(project: Project) -> list[str]:
+    """Return the files that name what is in DVC's cache: dvc.lock, and each entry of the run-cache."""
+    return [str(project.dvc_lock), *_files(str(project.cache / "runs"), deep=2)]
+
+
+def sizes(naming: Iterable[str], kind: re.Pattern[bytes]) -> list[tuple[str, int]]:
+    """Return MD5 and size of each file (or folder) that the files `naming` name, each pair once."""
     named: dict[tuple[bytes, bytes], None] = {}
-    for path in [str(project.dvc_lock), *_files(str(project.cache / "runs"), deep=2)]:
+    for path in naming:
         with suppress(FileNotFoundError, IsADirectoryError):
             named.update(dict.fromkeys(kind.findall(Path(path).read_bytes())))
     return [(digest.decode(), int(size)) for digest, size in named]

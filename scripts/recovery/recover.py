@@ -30,14 +30,16 @@ def clear(project: Project = PROJECT) -> None:
     dvc_files.clear_locks(project)
 
 
-def mend(project: Project = PROJECT, *, ended_well: bool) -> None:
+def mend(project: Project = PROJECT, *, ended_well: bool, run_cache: bool = True) -> None:
     """Restore or remove damaged files: dvc.lock, and what it and the run-cache name in DVC's cache.
 
-    That takes the longer, the more results there are. A run that finds all files as it left them can do without.
+    That takes the longer, the more results there are. A run that finds all files as it left them can do without; and
+    whoever mends the results of the run-cache that he restores can do without all others.
     """
     dvc_files.restore_dvc_lock(project, ended_well=ended_well)
-    dvc_files.remove_damaged_files(project)
+    dvc_files.remove_damaged_files(project, run_cache=run_cache)
     if not ended_well:
         dvc_files.remove_damaged_folders(project)
         unfinished.remove_half_written(project)
-    dvc_files.remove_empty_entries(project)
+    if run_cache:
+        dvc_files.remove_empty_entries(project)

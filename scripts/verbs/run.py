@@ -36,7 +36,7 @@ def main(targets: list[str]) -> None:
     if published is None:
         from scripts import training
 
-        recover.mend(ended_well=True)  # else it was done before
+        recover.mend(ended_well=True, run_cache=False)  # else it was done before; the workers mend what they restore
         ran, published = training.train(targets, look)
     did = f"ran {', '.join(ran)}" if ran else "nothing to run, all stages are up to date"
     lines = ["", f"stages    {did} ({time.monotonic() - started:.0f} s)", *summary.lines(published)]

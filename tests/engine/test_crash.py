@@ -31,7 +31,7 @@ NOTHING = "nothing to run, all stages are up to date"
     ("victim", "point"),
     [
         ("make", "train fits"),
-        pytest.param("docker client of make", "dvc.lock is half written", marks=pytest.mark.deep),
+        pytest.param("docker client of make", "dvc.lock is about to be replaced", marks=pytest.mark.deep),
         ("runner", "the decision is half written"),
         ("DVC worker", "the run-cache's entry is half written"),
         ("publisher", "half of the model is uploaded"),

@@ -2,7 +2,7 @@
 
 STOP_AT=[CONTAINER@|PROCESS/]FILE:FUNCTION[:N] names the Nth call (the first) of a function. CONTAINER is a stage, whose
 container is meant (`train@train.py:fit`), or `score/STAGE` for the one that measures another version of a model.
-PROCESS is a stage, for the process in which DVC works on it (`train/_yaml.py:_dump:2`), or `publish` for the publishing
+PROCESS is a stage, for the process in which DVC works on it (`train/_yaml.py:_dump:1`), or `publish` for the publishing
 process (`publish/versions.py:_log_files`). With neither it is the run's main process (`recover.py:recover`).
 (STAGE@full: see the `docker` beside this file.) The process that begins the function says so by a file in
 .local/stopped (in a container, /stopped) and waits there until that file is deleted.

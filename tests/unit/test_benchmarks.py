@@ -160,9 +160,10 @@ def needs(works):
 
 
 def test_shapes():
-    """A chain is a line; a fan goes from one to many to one; a diamond is the smallest fan."""
+    """A chain is a line; a fan goes from one to many to one, or stays open; a diamond is the smallest fan."""
     assert needs(pipelines.chain(3)) == {"s001": (), "s002": ("s001",), "s003": ("s002",)}
     assert needs(pipelines.fan(4)) == {"s001": (), "s002": ("s001",), "s003": ("s001",), "s004": ("s002", "s003")}
+    assert needs(pipelines.open_fan(3)) == {"s001": (), "s002": ("s001",), "s003": ("s001",)}
     assert needs(pipelines.diamond()) == {"a": (), "b": ("a",), "c": ("a",), "d": ("b", "c")}
     assert needs(pipelines.independent(2)) == {"s001": (), "s002": ()}
 

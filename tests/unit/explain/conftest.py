@@ -87,7 +87,8 @@ def _run_one(project, name):
 
     with dvc_adapter.repository(project.root) as repo:
         stage = dvc_adapter.plan(repo, [name]).stages[name]
-        changed = dvc_adapter.reproduce(stage, write, fetch=transfer.fetch_outputs, kept=lambda: None)
+        nothing = {"mend": lambda key: None, "kept": lambda: None}
+        changed = dvc_adapter.reproduce(stage, write, fetch=transfer.fetch_outputs, **nothing)
         made = "ran" if ran else "restored" if stage.cmd else "noted"
     return made if changed else "unchanged"
 

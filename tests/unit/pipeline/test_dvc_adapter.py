@@ -5,8 +5,11 @@ import hashlib
 import importlib
 import inspect
 import io
+import json
 import logging
+import os
 import shutil
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +19,7 @@ import yaml
 
 from scripts.pipeline import dvc_adapter
 from scripts.project import Project, UserError, load_yaml
+from scripts.recovery import dvc_files
 
 USED = {
     # name of the thing: its parameters that are used (None: it is not called), and what for
@@ -23,6 +27,7 @@ USED = {
     "dvc.config.Config.edit": (["self", "level", "validate"], "which writes one of them"),
     "dvc.cachemgr.CacheManager.local_cache_dir": (None, "which says where the cache is"),
     "dvc.dependency.param.load_path": (["fs_path", "fs"], "by which it reads a file of parameters"),
+    "dvc.dependency.param.read_param_file": (["fs", "path", "key_paths", "flatten"], "by which it reads some of them"),
     "dvc.dependency.ParamsDependency": (None, "which a stage's parameters are"),
     "dvc.dependency.ParamsDependency.read_params": (["self"], "which reads params.yaml"),
     "dvc.dvcfile.FileMixin._load_yaml": (None, "which reads dvc.yaml and dvc.lock"),
@@ -50,6 +55,8 @@ USED = {
     "dvc.output.Output.get_obj": (["filter_info"], "which finds a part of a folder"),
     "dvc.output.Output.save": (["self"], "which notes a file as it is"),
     "dvc.rwlock.rwlock": (["tmp_dir"], "which notes who reads and writes what in a folder that it is told"),
+    "dvc.rwlock.RWLOCK_FILE": (None, "which is the name of that note"),
+    "dvc.stage.decorators.rwlocked": (None, "which looks that function up at each call"),
     "dvc.stage.Stage.save": (["self"], "which notes inputs and outputs as they are"),
     "dvc.stage.Stage.commit": (["self"], "which brings outputs into the cache"),
     "dvc.stage.Stage.save_deps": (["self"], "which notes the inputs as they are"),
@@ -95,6 +102,9 @@ USED = {
     "dvc.parsing.context.Context.resolve_str": (["src", "config"], "which fills them in in a command"),
     "dvc.parsing.interpolate.to_str": (["obj", "config"], "which writes parameters as arguments"),
     "dvc.utils.serialize.dump_yaml": (["path", "data"], "which writes dvc.lock"),
+    "dvc.utils.serialize.dumps_yaml": (["d"], "which prints an entry of dvc.lock"),
+    "dvc.stage.PipelineStage": (None, "which stages of dvc.yaml are"),
+    "dvc.repo.scm_context.SCMContext.track_file": (["paths"], "which git may be told of"),
     "dvc_data.hashfile.db.HashFileDB": (None, "which a cache and a remote are"),
     "dvc_data.hashfile.db.HashFileDB.oid_to_path": (["oid"], "which says where an object is"),
     "dvc_data.hashfile.db.HashFileDB.exists": (["oid"], "which says whether an object is there"),
@@ -189,7 +199,8 @@ def test_attributes_of_instances_are_there(pipeline):
     project = pipeline(a="true")
     with dvc_adapter.repository(project.root) as repo:
         stage = dvc_adapter.plan(repo, []).stages["a"]
-        for thing, names in ((repo, ("lock", "state", "cache", "cloud")), (stage, ("cmd", "cmd_changed", "repo"))):
+        names_of_a_stage = ("cmd", "cmd_changed", "repo", "name", "path")
+        for thing, names in ((repo, ("lock", "state", "cache", "cloud")), (stage, names_of_a_stage)):
             for name in names:
                 assert hasattr(thing, name), f"DVC {version('dvc')} lacks {name} of {thing!r}: pin another version"
         assert Path(repo.cache.legacy.path) == project.cache and callable(repo.state.close)
@@ -230,7 +241,7 @@ def reproduce(monkeypatch):
     """Return a function that reproduces one stage; it returns the result and what was called."""
     original = found("dvc.stage.run.cmd_run")
 
-    def call(project, name, run_commands=None, fetch=lambda stage: False):
+    def call(project, name, run_commands=None, fetch=lambda stage: False, mend=lambda key: None):
         monkeypatch.setattr("dvc.stage.run.cmd_run", original)  # it is replaced for good: see `reproduce`
         heard = []
 
@@ -240,7 +251,8 @@ def reproduce(monkeypatch):
 
         with dvc_adapter.repository(project.root) as repo:
             stage = dvc_adapter.plan(repo, [name]).stages[name]
-            return dvc_adapter.reproduce(stage, hook, fetch=fetch, kept=lambda: heard.append("kept")), heard
+            kept = partial(heard.append, "kept")
+            return dvc_adapter.reproduce(stage, hook, fetch=fetch, mend=mend, kept=kept), heard
 
     yield call
     monkeypatch.setattr("dvc.stage.run.cmd_run", original)
@@ -288,6 +300,28 @@ def test_a_stage_that_is_restored_is_not_run(pipeline, reproduce):
     assert Path("a.out").read_text() == "a\n"
 
 
+def test_what_the_run_cache_has_is_mended_before_it_is_restored(pipeline, reproduce):
+    """Before DVC reads a result of the run-cache it is said which, and what was damaged is made again."""
+    Path("x.out").touch()
+    project = pipeline(a_x="true")
+    reproduce(project, "a")
+    project.dvc_lock.unlink()
+    (entry,) = (project.cache / "runs").glob("*/*/*")
+    keys = []
+
+    def mend(key):
+        keys.append(key)
+        dvc_files.mend_results(project, key)
+
+    (out,) = load_yaml(entry.read_text())["outs"]
+    damaged = dvc_files.cached(project, out["md5"])
+    damaged.chmod(0o644)
+    damaged.write_text("")
+    damaged.chmod(0o444)
+    assert reproduce(project, "a", mend=mend) == (True, ["runs", "kept"])
+    assert {*keys} == {entry.parent.name} and Path("a.out").read_text() == "a\n" == damaged.read_text()
+
+
 def test_a_failed_command_is_dvcs_own_error(pipeline, reproduce):
     """A hook may say that the command failed as DVC does, with the code that it ended with."""
     project = pipeline(a="exit 7")
@@ -329,6 +363,33 @@ def test_what_changed_is_what_must_be_looked_at(pipeline, reproduce):
     with dvc_adapter.repository(project.root) as repo:
         todo = dvc_adapter.changed(repo, dvc_adapter.plan(repo, []))
         assert list(todo.stages) == ["a", "b"] and todo.needs == {"a": [], "b": ["a"]}
+
+
+def test_a_look_writes_no_list(pipeline, reproduce, monkeypatch):
+    """To look at stages, DVC's list of who reads and writes what is not written; afterwards it is again."""
+    project = pipeline(a="true", b_a="true")
+    reproduce(project, "a")
+    edits = []
+    edit = found("dvc.rwlock._edit_rwlock")
+    monkeypatch.setattr("dvc.rwlock._edit_rwlock", lambda *where: edits.append(1) or edit(*where))
+    with dvc_adapter.repository(project.root) as repo:
+        planned = dvc_adapter.plan(repo, [])
+        assert [*dvc_adapter.changed(repo, planned).stages] == ["b"] and not edits
+        with repo.lock:
+            planned.stages["a"].changed()
+    assert edits
+
+
+def test_a_look_waits_for_who_writes(pipeline, reproduce):
+    """If DVC's list says that another process writes an output, looking at it is refused as DVC does."""
+    project = pipeline(a="true")
+    reproduce(project, "a")
+    writer = {"pid": os.getpid(), "cmd": "dvc repro"}
+    project.rwlock.write_text(json.dumps({"write": {str(project.root / "a.out"): writer}, "read": {}}))
+    with dvc_adapter.repository(project.root) as repo:
+        planned = dvc_adapter.plan(repo, [])
+        with pytest.raises(dvc_adapter.DvcException, match="busy"):
+            dvc_adapter.changed(repo, planned)
 
 
 def test_a_plan_says_by_which_files_it_is_decided(project, reproduce):
@@ -644,17 +705,40 @@ def test_a_files_digest_is_that_of_dvc_lock(pipeline, reproduce):
 
 def test_parameters_are_read_once_until_they_change(tmp_path):
     """A file of parameters is read again when it is another one, and each stage gets a copy of its own."""
-    file, read = tmp_path / "params.yaml", []
-    parameters = dvc_adapter._Parameters(lambda path, fs: read.append(path) or load_yaml(Path(path).read_text()))
-    here = SimpleNamespace(protocol="local")
+    file, loaded, by_dvc = tmp_path / "params.yaml", [], []
+    parameters = dvc_adapter._Parameters(
+        lambda path, fs: loaded.append(path) or load_yaml(Path(path).read_text()),
+        lambda fs, path, names, flatten: by_dvc.append(names) or {},
+    )
+    here, there = SimpleNamespace(protocol="local"), SimpleNamespace(protocol="dvc")
     file.write_text("a: {b: 1}")
-    parameters(str(file), here)["a"]["b"] = 5
-    assert parameters(str(file), here) == {"a": {"b": 1}} and len(read) == 1
+    parameters.load(str(file), here)["a"]["b"] = 5
+    parameters.read(here, str(file), ["a"], flatten=True)["a"]["b"] = 5
+    assert parameters.load(str(file), here) == {"a": {"b": 1}} and len(loaded) == 1
     part = tmp_path / "part"
     part.write_text("a: {b: 2}")
     part.replace(file)
-    assert parameters(str(file), here) == {"a": {"b": 2}} and len(read) == 2
-    assert parameters(str(file), SimpleNamespace(protocol="dvc")) == {"a": {"b": 2}} and len(read) == 3
+    assert parameters.read(here, str(file), ["a"], flatten=True) == {"a": {"b": 2}} and len(loaded) == 2
+    assert parameters.load(str(file), there) == {"a": {"b": 2}} and len(loaded) == 3
+    for fs, names, flatten in [(there, ["a"], True), (here, ["a"], False), (here, ["a.b"], True), (here, ["c"], True)]:
+        parameters.read(fs, str(file), names, flatten=flatten)
+    assert by_dvc == [["a"], ["a"], ["a.b"], ["c"]] and len(loaded) == 3
+
+
+def test_a_section_is_what_dvc_reads(pipeline, monkeypatch):
+    """What a stage is told of its parameters is what DVC itself finds: sections, values of them, nothing."""
+    project = pipeline(a="true")
+    project.params.write_text("a: {b: 1.0e-05, c: [1, {d: null}]}\n2: x\nyes: no\n")
+    block = {"cmd": "true", "params": ["a", "a.c", "2", "yes", "missing"]}
+    project.dvc_yaml.write_text(yaml.safe_dump({"stages": {"a": block}}))
+    read = dvc_adapter._parameters
+    found_by = []
+    for reader in (read.read, read._read):
+        monkeypatch.setattr("dvc.dependency.param.read_param_file", reader)
+        with dvc_adapter.repository(project.root) as repo:
+            (params,) = dvc_adapter.plan(repo, []).stages["a"].params
+            found_by.append((params.read_params(), [params.read_params()[name] for name in ("a", "yes")]))
+    assert found_by[0] == found_by[1] and found_by[0][1] == [{"b": 1e-05, "c": [1, {"d": None}]}, "no"]
 
 
 def test_what_is_taken_for_made_is_up_to_date(pipeline):
@@ -679,6 +763,31 @@ def test_a_lock_that_is_written_again_is_what_dvc_writes(pipeline, reproduce):
     before = project.dvc_lock.read_text()
     dvc_adapter.write_lock(project.root / "again", load_yaml(before))
     assert (project.root / "again").read_text() == before
+
+
+def test_an_entry_is_what_dvc_would_write(pipeline, reproduce):
+    """A stage's new entry takes the place of its old one, or the end of dvc.lock, byte for byte as by DVC."""
+    seen = set()
+    for command in ("true", "true 'changed: yes # \\\n\n  $PATH " + "and so on " * 20 + "'", "true \u00e9 '#'"):
+        project = pipeline(a="true", b_a=command, c_a="true")
+        for name in "acb":
+            reproduce(project, name)
+            ours = project.dvc_lock.read_text()
+            with dvc_adapter.repository(project.root) as repo:
+                dvc_adapter.plan(repo, [name]).stages[name].dump(update_pipeline=False)
+            assert project.dvc_lock.read_text() == ours
+            seen.add(ours)
+    assert len(seen) == 5
+
+
+def test_what_else_is_in_the_lock_stays(pipeline, reproduce):
+    """A dvc.lock that is not as DVC writes it is left to DVC, which knows what to do with it."""
+    project = pipeline(a="true", b_a="true")
+    reproduce(project, "a")
+    project.dvc_lock.write_text("# a remark\n" + project.dvc_lock.read_text())
+    reproduce(project, "b")
+    assert project.dvc_lock.read_text().startswith("# a remark\n")
+    assert list(load_yaml(project.dvc_lock.read_text())["stages"]) == ["a", "b"]
 
 
 # --- results on the remote

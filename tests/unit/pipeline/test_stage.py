@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from scripts.pipeline.stage import Mount, Pipeline, Stage, check_path, prefix
+from scripts.pipeline.stage import LONGEST, Mount, Pipeline, Stage, check_path, prefix
 from scripts.project import UserError
 
 STAGE = Stage(
@@ -125,6 +125,18 @@ def test_no_stage_reads_or_writes_notebooks(files):
     """What a notebook writes is in no run: no stage reads it, and none takes its place."""
     with pytest.raises(UserError, match=r"'notebooks/.*x', and what a notebook writes is in no run; expected one"):
         stage("a", **files).check()
+
+
+def test_a_command_that_linux_would_not_take_is_refused():
+    """A stage may read so many files as a shell can be told of; of one that reads more it is said what to do."""
+    files = [f"data/processed/s{number:04}/out" for number in range(1000)]
+    says = r"its 1000 inputs has \d+ bytes; expected no more than 131071, .* a folder that"
+    with pytest.raises(UserError, match=says):
+        stage("a", files).check()
+    longest = "x" * LONGEST
+    assert subprocess.run(["true", longest], check=True).returncode == 0
+    with pytest.raises(OSError, match="too long"):
+        subprocess.run(["true", f"{longest}x"], check=True)
 
 
 def test_the_output_folder_is_the_one_that_holds_all_outputs():

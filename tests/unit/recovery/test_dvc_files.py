@@ -18,7 +18,7 @@ def in_cache(project):
 
 def only(project, kind):
     """The cached file of the one file, or folder, that dvc.lock names."""
-    ((digest, _),) = dvc_files.sizes(project, kind)
+    ((digest, _),) = dvc_files.sizes([str(project.dvc_lock)], kind)
     return dvc_files.cached(project, digest)
 
 
@@ -92,6 +92,23 @@ def test_a_cached_file_of_the_run_cache_is_checked_too(project):
     path.write_bytes(b"")
     dvc_files.remove_damaged_files(project)
     assert not path.exists()
+
+
+def test_only_what_a_stage_restores_is_checked(project):
+    """Of the run-cache a run checks the results of one key, when it needs them: there are many others."""
+    path, key = only(project, dvc_files.FILE), "abc"
+    entry = project.cache / "runs" / "ab" / key / "def"
+    entry.parent.mkdir(parents=True)
+    project.dvc_lock.rename(entry)
+    path.write_bytes(b"")
+    dvc_files.remove_damaged_files(project, run_cache=False)
+    dvc_files.mend_results(project, "abd")
+    assert path.exists()
+    dvc_files.mend_results(project, key)
+    assert not path.exists()
+    entry.unlink()
+    dvc_files.mend_results(project, key)
+    assert not entry.parent.exists()
 
 
 def test_a_whole_folder_stays(project):

@@ -1,11 +1,13 @@
 """`make run` with nothing to do: decided without DVC, if all is as it was and the registry has the models still."""
 
 import os
+from contextlib import nullcontext
 
 import pytest
 
-from scripts import mlflow_server
+from scripts import mlflow_server, training
 from scripts.pipeline.at_rest import Look
+from scripts.pipeline.stage import Pipeline
 from scripts.registry.receipts import OnDisk, Published
 from scripts.verbs import run
 
@@ -79,3 +81,23 @@ def test_without_models_the_server_is_started_all_the_same(project, monkeypatch,
 def test_nothing_is_known_at_first(project):
     """A clone in which no run has had nothing to do knows of none."""
     assert run.published_before(Look(project, [], os.environ)) is None
+
+
+@pytest.mark.parametrize("news", [True, False])
+@pytest.mark.parametrize("to_do", [True, False])
+def test_a_run_notes_that_no_stage_had_anything_to_do(project, monkeypatch, news, to_do):
+    """If all stages were up to date that is noted, also by the run that published their models."""
+
+    def publish_only(targets, pipeline, wanted, models, heard, look):
+        look.at([])
+        look.found_nothing_to_do = not to_do
+        return [], [Published("m", "1", "Production", "the first", "accuracy", 0.9, "Production", news)]
+
+    monkeypatch.setattr(training, "PROJECT", project)
+    monkeypatch.setattr(training.images, "load", dict)
+    monkeypatch.setattr(training.template, "load", lambda images: Pipeline("", {}))
+    monkeypatch.setattr(training.template, "write", lambda pipeline: False)
+    monkeypatch.setattr(training.rooms, "hearing", lambda *about: nullcontext())
+    monkeypatch.setattr(training, "_train_and_publish", publish_only)
+    training.train([], Look(project, [], os.environ))
+    assert (Look(project, [], os.environ).known() is None) == to_do
