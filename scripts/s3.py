@@ -12,6 +12,7 @@ from functools import cache, wraps
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import botocore.session
 import s3fs
 
 from scripts.pipeline import dvc_adapter
@@ -34,8 +35,10 @@ Move = Callable[..., Coroutine[Any, Any, None]]
 def configure() -> None:
     """Let every S3FileSystem that is made from now on move files in such parts.
 
-    It tries nothing again: botocore does, and five times that is minutes of silence.
+    It tries nothing again: botocore does, and five times that is minutes of silence. What botocore knows of S3, some MB
+    of JSON, is read once and not for each of the clients, of which DVC makes four.
     """
+    botocore.session.create_loader = cache(botocore.session.create_loader)
     s3fs.S3FileSystem.retries = 1
     s3fs.S3FileSystem._put_file = in_parts(s3fs.S3FileSystem._put_file, lambda file: part_of(Path(file).stat().st_size))
     s3fs.S3FileSystem._get_file = in_parts(s3fs.S3FileSystem._get_file, lambda _: PART)

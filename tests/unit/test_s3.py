@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import botocore.session
 import pytest
 import s3fs
 
@@ -158,3 +159,10 @@ def test_s3fs_has_what_is_set_of_it(name):
     parameters = inspect.signature(getattr(s3fs.S3FileSystem, name)).parameters
     assert [each for each in parameters if each in NAMES[name]] == NAMES[name]
     assert isinstance(s3fs.S3FileSystem.retries, int)
+
+
+def test_clients_share_what_botocore_knows_of_s3():
+    """Each client is of a session of its own, and all of them read botocore's descriptions once."""
+    s3.configure()
+    sessions = [botocore.session.get_session() for _ in range(2)]
+    assert len({id(session.get_component("data_loader")) for session in sessions}) == 1
