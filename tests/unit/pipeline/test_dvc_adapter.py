@@ -16,10 +16,9 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from dvc_data.hashfile.hash import hash_file
-from dvc_objects.fs import localfs
 
 from scripts.pipeline import dvc_adapter
+from scripts.pipeline.dvc_adapter import localfs
 from scripts.project import Project, UserError, load_yaml
 
 USED = {
@@ -939,6 +938,7 @@ def test_a_full_disk_is_no_success(tmp_path):
 def test_dvc_asks_for_the_hash_that_was_found_meanwhile(tmp_path):
     """Where a file's hash was found while it was written, DVC does not read it again; of any other file it does."""
     (tmp_path / "a").write_bytes(b"1")
+    hash_file = found("dvc_data.hashfile.hash.hash_file")
     dvc_adapter.file_hash.note((tmp_path / "a").stat(), "0" * 32)
     assert hash_file(str(tmp_path / "a"), localfs, "md5")[1].value == "0" * 32
     assert hash_file(str(tmp_path / "a"), localfs, "sha256")[1].value == hashlib.sha256(b"1").hexdigest()
