@@ -19,6 +19,8 @@ from scripts import copies
 from scripts.project import UserError, load_yaml
 
 OUTPUTS = ("data/raw", "data/processed", "models", "metrics")
+KEPT = (*OUTPUTS, ".dvc/cache", ".dvc/tmp", ".local/dvc-site-cache")
+"""What a clone has of former runs, beside dvc.lock."""
 SAID = "/tmp/said"
 """What the last command of a shell printed, in its container."""
 
@@ -137,7 +139,7 @@ class Clone:
 
         A dvc.lock that stays is the same after that run, so that publishing finds its receipt and takes no time.
         """
-        for name in (*OUTPUTS, ".dvc/cache", ".dvc/tmp", ".local/dvc-site-cache"):
+        for name in KEPT:
             shutil.rmtree(self.path / name, ignore_errors=True)
         if lock:
             (self.path / "dvc.lock").unlink(missing_ok=True)

@@ -4,20 +4,26 @@ By itself it takes parts of 50 MiB, waits for the slowest of some before it begi
 for a file as soon as DVC moves two.
 """
 
+import asyncio
+import hashlib
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import botocore.session
 import s3fs
 
+from scripts.pipeline import dvc_adapter
 from scripts.pipeline.dvc_adapter import batch_coros
 
 PART = 8 << 20
 """Bytes; AWS's client takes as many."""
 MOST_PARTS = 10_000
 """Of one object, by the rules of S3."""
+CHUNK = 1 << 18
+"""Bytes of a part that are read at once: for larger ones each takes new memory, which costs as much as the reading."""
 ALONE, AMONG_OTHERS = 10, 4
 """How many parts of a file are on their way, and in memory, at once: all files together have ten connections."""
 
@@ -29,8 +35,10 @@ Move = Callable[..., Coroutine[Any, Any, None]]
 def configure() -> None:
     """Let every S3FileSystem that is made from now on move files in such parts.
 
-    It tries nothing again: botocore does, and five times that is minutes of silence.
+    It tries nothing again: botocore does, and five times that is minutes of silence. What botocore knows of S3, some MB
+    of JSON, is read once and not for each of the clients, of which DVC makes four.
     """
+    botocore.session.create_loader = cache(botocore.session.create_loader)
     s3fs.S3FileSystem.retries = 1
     s3fs.S3FileSystem._put_file = in_parts(s3fs.S3FileSystem._put_file, lambda file: part_of(Path(file).stat().st_size))
     s3fs.S3FileSystem._get_file = in_parts(s3fs.S3FileSystem._get_file, lambda _: PART)
@@ -92,19 +100,47 @@ async def _receive(
     max_concurrency: int,
     version_id: str | None = None,
 ) -> None:
-    """Fetch the parts of an object into the file `lpath`, which DVC then checks and gives its name."""
+    """Fetch the parts of an object into the file `lpath`, which DVC then checks and gives its name.
+
+    What has arrived is hashed meanwhile, as it is in the file.
+    """
     version = {"VersionId": version_id} if version_id else {}
-    with Path(lpath).open("wb") as file:
+    starts = range(0, content_length, chunksize)
+    with Path(lpath).open("w+b") as file:
+        arrived = {start: asyncio.Event() for start in starts}
 
         async def receive(start: int) -> None:
             asked = f"bytes={start}-{min(start + chunksize, content_length) - 1}"
             answer = await fs._call_s3("get_object", Bucket=bucket, Key=key, Range=asked, **version, **fs.req_kw)
             async with answer["Body"] as body:
-                data = await body.read()
-            os.pwrite(file.fileno(), data, start)  # not in a thread: it would outlive the file
-            callback.relative_update(len(data))
+                at = start
+                while data := await body.read(CHUNK):
+                    at += os.pwrite(file.fileno(), data, at)  # not in a thread: it would outlive the file
+                    callback.relative_update(len(data))
+            arrived[start].set()
 
-        await _each([receive(start) for start in range(0, content_length, chunksize)], max_concurrency)
+        async def hash_parts() -> str:
+            digest = hashlib.md5(usedforsecurity=False)
+            for start in starts:
+                await arrived[start].wait()
+                await asyncio.to_thread(_update, digest, file.fileno(), start, chunksize)
+            return digest.hexdigest()
+
+        hashed = asyncio.create_task(hash_parts())
+        try:
+            await _each([receive(start) for start in starts], max_concurrency)
+            found = await hashed
+        finally:
+            hashed.cancel()
+        dvc_adapter.file_hash.note(os.fstat(file.fileno()), found)
+
+
+def _update(digest: "hashlib._Hash", file: int, start: int, size: int) -> None:
+    """Add a part of a file to a digest; other threads go on meanwhile."""
+    buffer, at = bytearray(CHUNK), start
+    while got := os.preadv(file, [memoryview(buffer)[: start + size - at]], at):
+        digest.update(memoryview(buffer)[:got])
+        at += got
 
 
 async def _each(parts: Sequence[Coroutine[Any, Any, Any]], at_once: int) -> list[Any]:

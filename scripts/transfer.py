@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 from botocore.parsers import ResponseParserError
 
-from scripts import places, s3
+from scripts import places
 from scripts.faults import reason
 from scripts.pipeline import dvc_adapter
 from scripts.pipeline.dvc_adapter import HashFileDB, Repo
@@ -139,6 +139,8 @@ def contact(odb: HashFileDB) -> None:
     if dvc_adapter.protocol(odb) != "s3":
         odb.fs.exists(odb.path)
         return
+    from scripts import s3  # only now: its client takes long to import
+
     s3.configure()
     if "Name" not in dvc_adapter.list_s3(odb):
         raise OSError("it answers with a page and not with data: is its address that of an S3 server?")

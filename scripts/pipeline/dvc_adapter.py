@@ -7,8 +7,9 @@ import fcntl
 import logging
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from copy import deepcopy
 from enum import StrEnum
 from functools import cached_property, partial
@@ -22,6 +23,8 @@ import dvc.dependency.param
 import dvc.rwlock
 import dvc.stage.cache
 import dvc.stage.run
+import dvc_data.hashfile.hash
+import dvc_objects.fs.local
 import tqdm
 import yaml
 from dvc.dependency import ParamsDependency
@@ -40,6 +43,7 @@ from dvc.utils.serialize import dump_yaml, dumps_yaml
 from dvc_data.hashfile.db import HashFileDB
 from dvc_objects.errors import ObjectDBError
 from dvc_objects.executors import batch_coros
+from dvc_objects.fs import localfs
 from dvc_objects.fs.errors import AuthError, ConfigError
 from dvc_objects.fs.generic import copy, log_exceptions
 
@@ -91,6 +95,50 @@ SECTION = re.compile(r"[\w-]+")
 _parameters = _Parameters(dvc.dependency.param.load_path, dvc.dependency.param.read_param_file)
 dvc.dependency.param.load_path = _parameters.load
 dvc.dependency.param.read_param_file = _parameters.read
+
+
+def _copy_file(source: str, target: str, callback: object = None) -> None:
+    """Copy a file, in place of DVC's own function.
+
+    Where the file system has no clones, DVC makes the file, fails to clone, deletes it and makes it again. The kernel
+    clones by itself where it can.
+    """
+    with Path(source).open("rb", buffering=0) as given, Path(target).open("wb") as made:
+        with suppress(OSError):  # the kernel may not do it from one file system to another
+            while os.copy_file_range(given.fileno(), made.fileno(), 1 << 30):
+                pass
+        shutil.copyfileobj(given, made, 1 << 20)  # the rest
+
+
+dvc_objects.fs.local.copyfile = _copy_file
+
+
+class _FileHash:
+    """Gives the hash of a file as DVC does; of one that was hashed while it was written, what was found then.
+
+    A file is the same as long as its inode, size and time are, by which DVC's own notes know it too.
+    """
+
+    def __init__(self, by_dvc: Callable[..., str]) -> None:
+        self._by_dvc = by_dvc
+        self._known: dict[tuple[int, ...], str] = {}
+
+    def note(self, written: os.stat_result, digest: str) -> None:
+        """Take `digest` for the MD5 of a file that is written no more."""
+        self._known[self._same(written)] = digest
+
+    def __call__(self, fname: str, fs: Any = localfs, *, name: str = "md5", **options: Any) -> str:
+        if name == "md5" and fs.protocol == "local" and (known := self._known.get(self._same(Path(fname).stat()))):
+            return known
+        return self._by_dvc(fname, fs, name=name, **options)
+
+    @staticmethod
+    def _same(status: os.stat_result) -> tuple[int, ...]:
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+file_hash = _FileHash(dvc_data.hashfile.hash.file_md5)
+dvc_data.hashfile.hash.file_md5 = file_hash
 RUN_CACHE = "runs"
 """The folder of DVC's cache that holds the run-cache: runs/<key's first two>/<key>/<value>, a YAML file each."""
 ENTRY = re.compile(rf"{RUN_CACHE}/([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})/([0-9a-f]{{64}})")

@@ -2,16 +2,21 @@
 
 import asyncio
 import gc
+import hashlib
 import inspect
+import io
 import random
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import botocore.session
 import pytest
 import s3fs
 
 from scripts import s3
+from scripts.pipeline.dvc_adapter import file_hash
 
 CALLBACK = SimpleNamespace(relative_update=lambda _: None)
 
@@ -67,7 +72,7 @@ class Bucket:
 
 class Body:
     def __init__(self, data: bytes) -> None:
-        self.data = data
+        self.data, self.most = io.BytesIO(data), len(data) // 3 + 1
 
     async def __aenter__(self) -> "Body":
         return self
@@ -75,8 +80,8 @@ class Body:
     async def __aexit__(self, *_: object) -> None:
         pass
 
-    async def read(self) -> bytes:
-        return self.data
+    async def read(self, size: int) -> bytes:
+        return self.data.read(min(size, self.most))
 
 
 def send(bucket: Bucket, path: Path) -> list[Any]:
@@ -96,6 +101,33 @@ def test_parts_make_the_file_again(tmp_path, size):
     asyncio.run(s3._receive(there, "b", "k", str(tmp_path / "got"), size, 10, CALLBACK, 4))
     assert (tmp_path / "got").read_bytes() == data
     assert there.most == min(4, -(-size // 10))
+
+
+def hash_of(path: Path) -> str:
+    return file_hash(str(path), name="md5")
+
+
+def test_what_arrives_is_hashed_as_it_is_in_the_file(tmp_path, monkeypatch):
+    """DVC need not read what was received to know its hash, until it is another file or has other bytes."""
+    data, got = random.Random(1).randbytes(95), tmp_path / "got"
+    asyncio.run(s3._receive(Bucket(data), "b", "k", str(got), 95, 10, CALLBACK, 4))
+    monkeypatch.setattr(file_hash, "_by_dvc", lambda path, *_, **__: f"read {path}")
+    renamed = got.rename(tmp_path / "renamed")
+    assert hash_of(renamed) == hashlib.md5(data).hexdigest()
+    shutil.copy(renamed, got)
+    assert hash_of(got) == f"read {got}"
+    renamed.write_bytes(data[:-1])
+    assert hash_of(renamed) == f"read {renamed}"
+
+
+@pytest.mark.parametrize("size", [1, 9, 30, 3 * s3.CHUNK + 1])
+def test_a_damaged_part_has_another_hash(tmp_path, size):
+    """The hash is that of the bytes that are in the file, each of them."""
+    data = random.Random(size).randbytes(size)
+    for at in (0, size // 2, size - 1):
+        wrong = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        asyncio.run(s3._receive(Bucket(wrong), "b", "k", str(tmp_path / "got"), size, s3.CHUNK + 1, CALLBACK, 4))
+        assert hash_of(tmp_path / "got") == hashlib.md5(wrong).hexdigest() != hashlib.md5(data).hexdigest()
 
 
 def test_a_part_that_fails_ends_the_rest(tmp_path, recwarn):
@@ -127,3 +159,10 @@ def test_s3fs_has_what_is_set_of_it(name):
     parameters = inspect.signature(getattr(s3fs.S3FileSystem, name)).parameters
     assert [each for each in parameters if each in NAMES[name]] == NAMES[name]
     assert isinstance(s3fs.S3FileSystem.retries, int)
+
+
+def test_clients_share_what_botocore_knows_of_s3():
+    """Each client is of a session of its own, and all of them read botocore's descriptions once."""
+    s3.configure()
+    sessions = [botocore.session.get_session() for _ in range(2)]
+    assert len({id(session.get_component("data_loader")) for session in sessions}) == 1

@@ -1,6 +1,7 @@
 """What the project uses of DVC is there, and does what the project takes it to do."""
 
 import ast
+import errno
 import hashlib
 import importlib
 import inspect
@@ -8,6 +9,8 @@ import io
 import json
 import logging
 import os
+import random
+import resource
 import shutil
 from functools import partial
 from importlib.metadata import version
@@ -18,6 +21,7 @@ import pytest
 import yaml
 
 from scripts.pipeline import dvc_adapter
+from scripts.pipeline.dvc_adapter import localfs
 from scripts.project import Project, UserError, load_yaml
 from scripts.recovery import dvc_files
 
@@ -113,6 +117,9 @@ USED = {
     "dvc_data.hashfile.tree.Tree": (None, "which gives a folder's digest"),
     "dvc_data.hashfile.tree.Tree.add": (["key", "meta", "oid"], "which adds a file to a folder"),
     "dvc_data.hashfile.tree.Tree.digest": (["self"], "which computes a folder's digest"),
+    "dvc_objects.fs.local.copyfile": (["source", "target", "callback"], "by which it copies a file on one machine"),
+    "dvc_objects.fs.utils.copyfile": (["src", "dest", "callback"], "whose place that takes"),
+    "dvc_objects.fs.localfs": (None, "which the files of this machine are"),
     "dvc_objects.executors.batch_coros": (["coros", "batch_size"], "which runs coroutines, some at once"),
     "dvc_objects.errors.ObjectDBError": (None, "which its object stores raise"),
     "dvc_objects.fs.errors.AuthError": (None, "which its file systems raise"),
@@ -1000,6 +1007,52 @@ def test_a_working_copy_shares_the_cache_and_copies_nothing(ran, reproduce, proj
     assert reproduce(Project(copy), "a") == (True, ["kept"])
     assert (copy / "a.out").stat().st_nlink == 2 and (copy / "a.out").stat().st_mode & 0o222 == 0
     assert not (copy / ".git").exists()
+
+
+@pytest.mark.parametrize("kernel_copies", [True, False])
+def test_a_file_is_copied_whole_and_made_once(tmp_path, monkeypatch, kernel_copies):
+    """DVC copies a file by the kernel, or by reading it where that cannot, and deletes nothing on the way."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EXDEV, "not from one file system to another")
+
+    if not kernel_copies:
+        monkeypatch.setattr("os.copy_file_range", refuse)
+    deleted = []
+    monkeypatch.setattr("os.unlink", deleted.append)
+    data = random.Random(1).randbytes(3_000_000)
+    for size in (0, 1, len(data)):
+        (tmp_path / "a").write_bytes(data[:size])
+        (tmp_path / "a").chmod(0o444)
+        dvc_adapter.copy(localfs, str(tmp_path / "a"), localfs, str(tmp_path / "new" / "b"))
+        assert (tmp_path / "new" / "b").read_bytes() == data[:size]
+        assert (tmp_path / "new" / "b").stat().st_mode & 0o200, "what is copied can be changed"
+        (tmp_path / "a").chmod(0o644)
+    assert not deleted
+
+
+def test_a_full_disk_is_no_success(tmp_path):
+    """A copy for which there is no room fails, and leaves nothing by the name of the file."""
+    (tmp_path / "a").write_bytes(bytes(100_000))
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limit[1]))  # Python ignores the signal
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            dvc_adapter.copy(localfs, str(tmp_path / "a"), localfs, str(tmp_path / "b"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert not (tmp_path / "b").exists()
+
+
+def test_dvc_asks_for_the_hash_that_was_found_meanwhile(tmp_path):
+    """Where a file's hash was found while it was written, DVC does not read it again; of any other file it does."""
+    (tmp_path / "a").write_bytes(b"1")
+    hash_file = found("dvc_data.hashfile.hash.hash_file")
+    dvc_adapter.file_hash.note((tmp_path / "a").stat(), "0" * 32)
+    assert hash_file(str(tmp_path / "a"), localfs, "md5")[1].value == "0" * 32
+    assert hash_file(str(tmp_path / "a"), localfs, "sha256")[1].value == hashlib.sha256(b"1").hexdigest()
+    (tmp_path / "b").write_bytes(b"1")
+    assert hash_file(str(tmp_path / "b"), localfs, "md5")[1].value == hashlib.md5(b"1").hexdigest()
 
 
 def test_what_no_stage_makes_is_given(project, pipeline):
