@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 import botocore.session
 import s3fs
 
-from scripts.pipeline import dvc_adapter
 from scripts.pipeline.dvc_adapter import batch_coros
+from scripts.pipeline.dvc_faster import file_hash
 
 PART = 8 << 20
 """Bytes; AWS's client takes as many."""
@@ -132,7 +132,7 @@ async def _receive(
             found = await hashed
         finally:
             hashed.cancel()
-        dvc_adapter.file_hash.note(os.fstat(file.fileno()), found)
+        file_hash.note(os.fstat(file.fileno()), found)
 
 
 def _update(digest: "hashlib._Hash", file: int, start: int, size: int) -> None:

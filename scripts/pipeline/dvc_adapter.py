@@ -1,4 +1,4 @@
-"""All that the project uses of DVC's Python API, public or not; nothing else imports it.
+"""All that the project uses of DVC's Python API, public or not; only this and dvc_faster.py import it.
 
 tests/unit/pipeline/test_dvc_adapter.py names each thing that is used, so that a DVC that lacks one fails there.
 """
@@ -7,10 +7,8 @@ import fcntl
 import logging
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from copy import deepcopy
+from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,12 +17,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import colorama
-import dvc.dependency.param
 import dvc.rwlock
 import dvc.stage.cache
 import dvc.stage.run
-import dvc_data.hashfile.hash
-import dvc_objects.fs.local
 import tqdm
 import yaml
 from dvc.dependency import ParamsDependency
@@ -43,11 +38,10 @@ from dvc.utils.serialize import dump_yaml, dumps_yaml
 from dvc_data.hashfile.db import HashFileDB
 from dvc_objects.errors import ObjectDBError
 from dvc_objects.executors import batch_coros
-from dvc_objects.fs import localfs
 from dvc_objects.fs.errors import AuthError, ConfigError
 from dvc_objects.fs.generic import copy, log_exceptions
 
-from scripts.pipeline import lock_text
+from scripts.pipeline import dvc_faster, lock_text
 from scripts.pipeline.console import printable
 from scripts.pipeline.stage import block
 from scripts.project import UserError, atomic_write, load_strangers_yaml, load_yaml
@@ -55,90 +49,9 @@ from scripts.recovery.dvc_files import is_idle
 
 colorama.deinit()  # DVC starts it, for Windows: it reads escape sequences in all that is printed, and fails at some
 tqdm.tqdm.monitor_interval = 0  # DVC's bars would start a thread, and a process that forks must have none
+dvc_faster.install()
 
 
-class _Parameters:
-    """Reads a file of parameters as DVC does, and once as long as it is the same; hands out copies.
-
-    DVC reads it for each stage, several times, and looks through all names in it for one: of 1,000 stages with a
-    section each that takes minutes.
-    """
-
-    def __init__(self, load: Callable[..., Any], read: Callable[..., Any]) -> None:
-        self._load, self._read = load, read
-        self._known: dict[str, tuple[tuple[int, ...], Any]] = {}
-
-    def load(self, fs_path: str, fs: Any, **options: Any) -> Any:
-        """Do what DVC's `load_path` does."""
-        if options or fs.protocol != "local":
-            return self._load(fs_path, fs, **options)
-        return deepcopy(self._loaded(fs_path, fs))
-
-    def read(self, fs: Any, path: str, key_paths: Sequence[str] | None = None, **options: Any) -> Any:
-        """Do what DVC's `read_param_file` does."""
-        if key_paths and options == {"flatten": True} and fs.protocol == "local":
-            known = self._loaded(path, fs)
-            if all(SECTION.fullmatch(name) and name in known for name in key_paths):
-                return {name: deepcopy(known[name]) for name in key_paths}
-        return self._read(fs, path, key_paths, **options)
-
-    def _loaded(self, path: str, fs: Any) -> Any:
-        status = Path(path).stat()
-        seen = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        if path not in self._known or self._known[path][0] != seen:
-            self._known[path] = seen, self._load(path, fs)
-        return self._known[path][1]
-
-
-SECTION = re.compile(r"[\w-]+")
-"""The name of a whole section; others may be paths or patterns."""
-_parameters = _Parameters(dvc.dependency.param.load_path, dvc.dependency.param.read_param_file)
-dvc.dependency.param.load_path = _parameters.load
-dvc.dependency.param.read_param_file = _parameters.read
-
-
-def _copy_file(source: str, target: str, callback: object = None) -> None:
-    """Copy a file, in place of DVC's own function.
-
-    Where the file system has no clones, DVC makes the file, fails to clone, deletes it and makes it again. The kernel
-    clones by itself where it can.
-    """
-    with Path(source).open("rb", buffering=0) as given, Path(target).open("wb") as made:
-        with suppress(OSError):  # the kernel may not do it from one file system to another
-            while os.copy_file_range(given.fileno(), made.fileno(), 1 << 30):
-                pass
-        shutil.copyfileobj(given, made, 1 << 20)  # the rest
-
-
-dvc_objects.fs.local.copyfile = _copy_file
-
-
-class _FileHash:
-    """Gives the hash of a file as DVC does; of one that was hashed while it was written, what was found then.
-
-    A file is the same as long as its inode, size and time are, by which DVC's own notes know it too.
-    """
-
-    def __init__(self, by_dvc: Callable[..., str]) -> None:
-        self._by_dvc = by_dvc
-        self._known: dict[tuple[int, ...], str] = {}
-
-    def note(self, written: os.stat_result, digest: str) -> None:
-        """Take `digest` for the MD5 of a file that is written no more."""
-        self._known[self._same(written)] = digest
-
-    def __call__(self, fname: str, fs: Any = localfs, *, name: str = "md5", **options: Any) -> str:
-        if name == "md5" and fs.protocol == "local" and (known := self._known.get(self._same(Path(fname).stat()))):
-            return known
-        return self._by_dvc(fname, fs, name=name, **options)
-
-    @staticmethod
-    def _same(status: os.stat_result) -> tuple[int, ...]:
-        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-file_hash = _FileHash(dvc_data.hashfile.hash.file_md5)
-dvc_data.hashfile.hash.file_md5 = file_hash
 RUN_CACHE = "runs"
 """The folder of DVC's cache that holds the run-cache: runs/<key's first two>/<key>/<value>, a YAML file each."""
 ENTRY = re.compile(rf"{RUN_CACHE}/([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})/([0-9a-f]{{64}})")

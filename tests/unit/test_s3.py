@@ -16,7 +16,7 @@ import pytest
 import s3fs
 
 from scripts import s3
-from scripts.pipeline.dvc_adapter import file_hash
+from scripts.pipeline.dvc_faster import file_hash
 
 CALLBACK = SimpleNamespace(relative_update=lambda _: None)
 
