@@ -23,7 +23,7 @@ FIRST_START = "MLflow starts for the first time"
 MEASURED = "a champion is measured again"
 
 POINTS = {
-    "the lock is taken": "recover.py:recover",
+    "the lock is taken": "recover.py:clear",
     "images are looked for": "execution.py:_Preparation.__init__",
     FIRST_START: "execution.py:reproduce",
     "ingest is about to run": "ingest/run.py:cmd_run",
@@ -43,7 +43,7 @@ POINTS = {
     "the decision is half applied": "publish/client.py:MlflowClient.set_registered_model_alias",
     MEASURED: "score/evaluate@evaluate.py:scores",
     "files are added to the run": "publish/versions.py:_log_files",
-    "the receipt is about to be written": "publish/client.py:MlflowClient.set_model_version_tag:6",
+    "the receipt is about to be written": "publish/client.py:MlflowClient.set_model_version_tag:5",
     "MLflow's database is half copied": "mlflow_database.py:_copy.<locals>.progress",
 }
 """A moment of a run from nothing, and the function that begins then (see tests/stop)."""
