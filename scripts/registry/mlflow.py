@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import resource
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -268,13 +269,20 @@ def run_of(client: MlflowClient, version: Version) -> Run | None:
 def send_folder(run: Run, folder: Path, place: str = "") -> None:
     """Upload the files below `folder` as artifacts of `run`, below `place`: MLflow's client sends one at a time.
 
-    Raise what the first that fails does, when none is on its way any more.
+    Raise what the first that fails does, when none is on its way any more; after it no other one is begun.
     """
     there = get_artifact_repository(run.info.artifact_uri)
+    failed = threading.Event()
 
     def send(file: Path) -> None:
+        if failed.is_set():
+            return
         above = PurePosixPath(place, file.parent.relative_to(folder).as_posix()).as_posix()
-        there.log_artifact(str(file), None if above == "." else above)
+        try:
+            there.log_artifact(str(file), None if above == "." else above)
+        except BaseException:
+            failed.set()
+            raise
 
     with ThreadPoolExecutor(SENT_AT_ONCE) as pool:
         files = [pool.submit(send, path) for path in sorted(folder.rglob("*")) if path.is_file()]
