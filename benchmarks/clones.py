@@ -16,7 +16,8 @@ import yaml
 
 from benchmarks.measure import Sample
 from scripts import copies
-from scripts.project import UserError, load_yaml
+from scripts.project import UserError
+from scripts.yaml12 import load_yaml
 
 OUTPUTS = ("data/raw", "data/processed", "models", "metrics")
 KEPT = (*OUTPUTS, ".dvc/cache", ".dvc/tmp", ".local/dvc-site-cache")

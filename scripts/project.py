@@ -6,9 +6,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 
 class UserError(Exception):
@@ -134,40 +131,6 @@ def may_be_cut_off(text: str) -> bool:
     """Return True if the last line of a file may lack its end: a value of 100 could be left as 10."""
     last = text.rpartition("\n")[2].strip()
     return bool(last) and not last.startswith("#")
-
-
-QUICK_LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The safe one with the parser in C: a tenth of the time."""
-
-
-def load_yaml(text: str | bytes) -> Any:
-    """Return the value of a YAML text, as `yaml.safe_load` does."""
-    return yaml.load(text, Loader=QUICK_LOADER)
-
-
-DEEPEST = 50
-
-
-def load_strangers_yaml(
-    text: str | bytes, *, aliases: bool = True, loader: type[yaml.SafeLoader] = QUICK_LOADER
-) -> Any:
-    """Return the value of a YAML text that anybody may have written, as the loader, a safe one, reads it.
-
-    Raise ValueError if its values lie deeper than DEEPEST in each other, on which the parser in C crashes; without
-    `aliases` also if it has one: a few bytes become gigabytes for whoever walks through them. Raise yaml.YAMLError if
-    it is no YAML.
-    """
-    depth = 0
-    for event in yaml.parse(text, Loader=QUICK_LOADER):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > DEEPEST:
-                raise ValueError("too deep")
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        elif isinstance(event, yaml.AliasEvent) and not aliases:
-            raise ValueError(f"it has an alias, *{event.anchor}")
-    return yaml.load(text, Loader=loader)
 
 
 def atomic_write(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:

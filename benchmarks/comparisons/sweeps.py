@@ -11,7 +11,7 @@ from benchmarks.clones import Clone, Shell
 from benchmarks.comparisons import overhead
 from benchmarks.measure import Record, Sample
 from benchmarks.pipelines import Work
-from scripts.project import load_yaml
+from scripts.yaml12 import load_yaml
 
 ROOM = "scripts/sweeps"
 SECONDS = 0.2

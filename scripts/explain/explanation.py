@@ -11,8 +11,9 @@ from scripts.explain.causes import Clone, causes
 from scripts.explain.report import Found
 from scripts.pipeline import dvc_adapter, images, template
 from scripts.pipeline.console import printable
-from scripts.project import Project, UserError, load_yaml
+from scripts.project import Project, UserError
 from scripts.recovery import dvc_files
+from scripts.yaml12 import load_yaml
 
 
 def note(text: str) -> None:

@@ -15,7 +15,7 @@ from scripts.merging.locks import CLASH, Lock, Wanted, clashes, commands, three_
 from scripts.pipeline import dvc_adapter
 from scripts.project import PROJECT, Project, UserError
 from scripts.registry.provenance import LOCK, git
-from scripts.registry.stage_files import yaml_value
+from scripts.yaml12 import load_strangers_yaml
 
 PARAMS = "params.yaml"
 MOST_BYTES = 10_000_000  # of a file that is parsed
@@ -78,7 +78,7 @@ def _value(data: bytes) -> Any:
     """Return the value of a YAML text, {} of an empty one. Raise yaml.YAMLError or ValueError if it is none."""
     if len(data) > MOST_BYTES:
         raise ValueError(f"it has {len(data)} bytes; expected at most {MOST_BYTES}")
-    found = yaml_value(data.decode(), aliases=False)
+    found = load_strangers_yaml(data.decode(), aliases=False)
     return {} if found is None else found
 
 

@@ -44,8 +44,9 @@ from dvc_objects.fs.generic import copy, log_exceptions
 from scripts.pipeline import dvc_faster, lock_text
 from scripts.pipeline.console import printable
 from scripts.pipeline.stage import block
-from scripts.project import UserError, atomic_write, load_strangers_yaml, load_yaml
+from scripts.project import UserError, atomic_write
 from scripts.recovery.dvc_files import is_idle
+from scripts.yaml12 import load_strangers_yaml, load_yaml
 
 colorama.deinit()  # DVC starts it, for Windows: it reads escape sequences in all that is printed, and fails at some
 tqdm.tqdm.monitor_interval = 0  # DVC's bars would start a thread, and a process that forks must have none

@@ -21,8 +21,9 @@ from scripts.pipeline.live_metrics import MARK, LiveMetric, parse
 from scripts.pipeline.scheduler import Schedule
 from scripts.pipeline.stage import Pipeline, block, prefix
 from scripts.pipeline.worker import FAILED, RAN, Task, Worker
-from scripts.project import Project, Unavailable, UserError, load_yaml
+from scripts.project import Project, Unavailable, UserError
 from scripts.recovery.dvc_files import keep_dvc_lock
+from scripts.yaml12 import load_yaml
 
 TRIES = 3  # of a stage that the engine could not start
 PAUSE = 2  # seconds before the next one

@@ -12,11 +12,10 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-import yaml
-
 from scripts.pipeline import docker_options
 from scripts.project import NOTEBOOKS, UserError
 from scripts.registry.gate import Gate
+from scripts.yaml12 import Block, dump_yaml
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 """What a stage with a network needs behind a proxy; Docker passes on those that are set."""
@@ -46,17 +45,6 @@ class Mount(NamedTuple):
     def __str__(self) -> str:
         source, target = f"$PWD/{self.source}".rstrip("/"), f"{WORK}/{self.target}".rstrip("/")
         return f'--mount "type=bind,src={source},dst={target}{",readonly" if self.readonly else ""}"'
-
-
-class _Literal(str):
-    """Text that YAML shows as a block, so that a command can be copied out of dvc.yaml."""
-
-
-class _Dumper(yaml.SafeDumper):
-    pass
-
-
-_Dumper.add_representer(_Literal, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, "|"))
 
 
 @dataclass(frozen=True)
@@ -235,7 +223,7 @@ class Stage:
         folders = dict.fromkeys(f"{self.work}/{folder}" for folder in [self.folder, *map(os.path.dirname, inside)])
         empty = f"{IN_RUNNER}\nrm -rf {self.work} && mkdir -p {shlex.join(folders)}"
         taking_over = f"{TAKE_OVER} {self.name} {shlex.join(self.written.values())}"
-        return [_Literal(empty), _Literal(self.command()), taking_over]
+        return [Block(empty), Block(self.command()), taking_over]
 
     def as_yaml(self, values: Mapping[str, Any] | None = None) -> str:
         """Return the block of dvc.yaml, indented to stand below `stages:`; with the `values` of a foreach or matrix."""
@@ -276,8 +264,7 @@ class Model:
 
 
 def _yaml_below(entry: Mapping[str, Any]) -> str:
-    text = yaml.dump(entry, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True)
-    return textwrap.indent(text, "  ").rstrip()
+    return textwrap.indent(dump_yaml(entry, width=10_000), "  ").rstrip()
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from scripts.pipeline.images import BASE, Image
 from scripts.pipeline.images import load as load_images
 from scripts.pipeline.params import read_params, text_of
 from scripts.pipeline.stage import Files, Model, Pipeline, Stage, block, check_path
-from scripts.project import ROOT, UserError, load_yaml, write_if_changed
+from scripts.project import ROOT, UserError, write_if_changed
 from scripts.registry.gate import Gate
+from scripts.yaml12 import load_yaml
 
 TEMPLATE = "dvc.yaml.template"
 EXPERIMENT = re.compile(r"\S(.{,248}\S)?")

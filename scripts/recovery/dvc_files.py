@@ -10,8 +10,9 @@ from pathlib import Path
 
 import yaml
 
-from scripts.project import PROJECT, Project, atomic_write, load_yaml
+from scripts.project import PROJECT, Project, atomic_write
 from scripts.recovery.report import say
+from scripts.yaml12 import load_yaml
 
 FILE = re.compile(rb"\bmd5: ([0-9a-f]{32})\n +size: (\d+)\n")
 FOLDER = re.compile(rb"\bmd5: ([0-9a-f]{32}\.dir)\n +size: (\d+)\n")

@@ -7,8 +7,9 @@ from pathlib import Path
 import yaml
 
 from scripts.pipeline.takeover import remove_tree
-from scripts.project import Project, load_yaml
+from scripts.project import Project
 from scripts.recovery.report import say
+from scripts.yaml12 import load_yaml
 
 FILLED_IN = re.compile(r"\$\{[^}]*\}")
 """What DVC fills in for each value of a foreach."""

@@ -15,12 +15,13 @@ import yaml
 from scripts.digests import rounded, sha256
 from scripts.pipeline import live_metrics
 from scripts.pipeline.dvc_adapter import md5
-from scripts.project import PROJECT, Project, load_yaml
+from scripts.project import PROJECT, Project
 from scripts.registry import logged
 from scripts.registry.provenance import LOCK
 from scripts.registry.recorded import GIVEN, Lock, Record, cache_path, files, last, made_by
 from scripts.registry.records import DIGEST, Version, clean_name
-from scripts.registry.stage_files import TABLE_BYTES, Refused, is_number, read_text, yaml_value
+from scripts.registry.stage_files import TABLE_BYTES, Refused, is_number, read_text
+from scripts.yaml12 import load_strangers_yaml, load_yaml
 
 IDENTICAL, EQUAL, DIFFERS = "identical", "equal to 6 decimals", "differs"
 DECIMAL = re.compile(r"(?<![\w.])[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?(?![\w.])", re.ASCII)
@@ -185,7 +186,8 @@ def close(one: Path, other: Path) -> bool:
         texts = read_text(one, TABLE_BYTES), read_text(other, TABLE_BYTES)
     except Refused:
         return False
-    read = {".json": json.loads, ".yaml": yaml_value, ".yml": yaml_value}.get(other.suffix.lower(), _with_short_numbers)
+    readers = {".json": json.loads} | dict.fromkeys((".yaml", ".yml"), load_strangers_yaml)
+    read = readers.get(other.suffix.lower(), _with_short_numbers)
     try:
         first, second = map(read, texts)
         return same(first, second)

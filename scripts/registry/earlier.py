@@ -9,7 +9,7 @@ import yaml
 from scripts.project import Project, UserError
 from scripts.registry import comparison, provenance
 from scripts.registry.recorded import Lock, cache_path, files, is_inside
-from scripts.registry.stage_files import yaml_value
+from scripts.yaml12 import load_strangers_yaml
 
 
 def commit_of(name: str, project: Project) -> str:
@@ -24,7 +24,7 @@ def lock_at(revision: str, project: Project) -> Lock:
     """Return the entries of a commit's dvc.lock, by stage; none if it has no sound one."""
     text = provenance.git("show", f"{revision}:{provenance.LOCK}", project=project, may_fail=True)
     try:
-        stages = (yaml_value(text, aliases=False) or {}).get("stages") or {}
+        stages = (load_strangers_yaml(text, aliases=False) or {}).get("stages") or {}
         return {str(name): entry for name, entry in stages.items() if isinstance(entry, Mapping)}
     except (yaml.YAMLError, ValueError, AttributeError):  # a merge with conflicts, committed
         return {}

@@ -17,7 +17,8 @@ import yaml
 from scripts.pipeline import images
 from scripts.pipeline.stage import Model, Pipeline
 from scripts.pipeline.template import TEMPLATE
-from scripts.project import NOTEBOOKS, PROJECT, Project, UserError, load_yaml
+from scripts.project import NOTEBOOKS, PROJECT, Project, UserError
+from scripts.yaml12 import dump_yaml, load_yaml
 
 PATCH = "uncommitted.patch"
 LOCK = "dvc.lock"
@@ -206,7 +207,7 @@ def lock_of(pipeline: Pipeline, model: Model, project: Project = PROJECT) -> byt
             f"dvc.lock has no entry of {missing[0]}, which {model.name} needs; expected one: 'make run' writes it"
         )
     part = {"schema": "2.0", "stages": {name: stages[name] for name in names}}
-    return yaml.safe_dump(part, sort_keys=False, allow_unicode=True, width=120).encode()
+    return dump_yaml(part, width=120).encode()
 
 
 def read_lock(project: Project = PROJECT) -> dict[str, Any]:

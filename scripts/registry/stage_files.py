@@ -12,14 +12,14 @@ import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
-from ruamel.yaml.resolver import implicit_resolvers
 
 from scripts import places
 from scripts.pipeline.console import printable
-from scripts.project import QUICK_LOADER, ROOT, UserError, load_strangers_yaml
+from scripts.project import ROOT, UserError
+from scripts.yaml12 import load_strangers_yaml
 
 MOST_BYTES = 10_000_000  # of a file that is parsed whole
 TABLE_BYTES = 100_000_000
@@ -129,36 +129,12 @@ def read_value(path: Path) -> Any:
     text = read_text(path)
     kind = {".json": "JSON", ".toml": "TOML"}.get(path.suffix.lower(), "YAML")
     try:
-        return {"JSON": json.loads, "TOML": tomllib.loads, "YAML": yaml_value}[kind](text)
+        return {"JSON": json.loads, "TOML": tomllib.loads, "YAML": load_strangers_yaml}[kind](text)
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         why = "too deep" if isinstance(error, RecursionError) else " ".join(printable(error).split())[:200]
         raise Refused(
             f"{shown(path)} is no {kind} ({why}); expected {kind}: correct the stage that writes it"
         ) from None
-
-
-class _YamlOfDvc(QUICK_LOADER):
-    """Finds the values that DVC finds, whose YAML is 1.2: `1e-3` and `017` are numbers, `yes` and `12:30` are texts."""
-
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
-
-
-for _versions, _tag, _regexp, _first in implicit_resolvers:
-    if (1, 2) in _versions:
-        _YamlOfDvc.add_implicit_resolver(_tag, _regexp, _first)
-
-
-def _whole_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    text = loader.construct_scalar(node).replace("_", "")
-    return int(text, 0 if re.match(r"[-+]?0[box]", text) else 10)
-
-
-_YamlOfDvc.add_constructor("tag:yaml.org,2002:int", _whole_number)
-
-
-def yaml_value(text: str, *, aliases: bool = True) -> Any:
-    """Return the value of a YAML text as DVC reads it. Raise as `load_strangers_yaml` does."""
-    return load_strangers_yaml(text, aliases=aliases, loader=_YamlOfDvc)
 
 
 def files_below(path: Path) -> list[Path]:

@@ -17,7 +17,8 @@ from scripts.project import Project, UserError
 from scripts.registry import comparison, logged, recorded
 from scripts.registry.provenance import LOCK
 from scripts.registry.recorded import GIVEN, Lock
-from scripts.registry.stage_files import TABLE_BYTES, yaml_value
+from scripts.registry.stage_files import TABLE_BYTES
+from scripts.yaml12 import load_strangers_yaml
 
 
 class Base(NamedTuple):
@@ -67,7 +68,7 @@ def _git(project: Project, *arguments: str) -> str:
 
 def _mapping(text: str) -> Mapping[str, Any]:
     try:
-        found = yaml_value(text, aliases=False) if text else {}
+        found = load_strangers_yaml(text, aliases=False) if text else {}
     except (yaml.YAMLError, ValueError, RecursionError):  # a merge with conflicts, committed
         return {}
     return found if isinstance(found, Mapping) else {}

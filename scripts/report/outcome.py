@@ -13,9 +13,10 @@ import yaml
 from scripts import mlflow_server, settings
 from scripts.pipeline.params import as_written, told_apart
 from scripts.pipeline.stage import Pipeline
-from scripts.project import Project, UserError, load_yaml
+from scripts.project import Project, UserError
 from scripts.registry import glance, logged, reader, recorded, records
 from scripts.report.facts import number, text
+from scripts.yaml12 import load_yaml
 
 MOST = 1000  # metrics, parameters, files
 EVIDENCE = ("score", "champion", "champion_score", "p_value", "at", "by")

@@ -18,9 +18,10 @@ from scripts.pipeline.images import Image
 from scripts.pipeline.params import parse
 from scripts.pipeline.stage import Model, Pipeline
 from scripts.pipeline.template import TEMPLATE, check_model_name, is_experiment
-from scripts.project import UserError, load_yaml
+from scripts.project import UserError
 from scripts.scaffold.changes import Changes
 from scripts.scaffold.text import BYTES, lines_of
+from scripts.yaml12 import load_yaml
 
 PARAMS, README = "params.yaml", "README.md"
 HAVE_THEIR_OWN = ("tests", "benchmarks", "dvc.yaml", "dvc.lock")

@@ -14,7 +14,8 @@ from scripts.pipeline.images import Image
 from scripts.pipeline.params import parse
 from scripts.pipeline.stage import Pipeline
 from scripts.pipeline.template import TEMPLATE
-from scripts.project import UserError, load_yaml
+from scripts.project import UserError
+from scripts.yaml12 import load_yaml
 
 BYTES = "surrogateescape"
 """How a text that need not be UTF-8 is read and written: other bytes stay as they are."""

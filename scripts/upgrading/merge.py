@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import yaml
 
 from scripts.pipeline.console import printable
-from scripts.project import PROJECT, Project, UserError, load_yaml
+from scripts.project import PROJECT, Project, UserError
 from scripts.registry.provenance import LOCK, PLAIN, git
 from scripts.upgrading import machinery
 from scripts.upgrading.machinery import Files, is_machinery
 from scripts.upgrading.origin import TRAILER
+from scripts.yaml12 import load_yaml
 
 MOST = 30  # lines of a list in a message
 WIDEST = 100  # characters of such a line

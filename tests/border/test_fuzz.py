@@ -20,11 +20,12 @@ from scripts import bounded
 from scripts.pipeline import dvc_adapter, failures, live_metrics
 from scripts.pipeline.console import harmless
 from scripts.pipeline.params import read_params
-from scripts.project import Project, UserError, load_strangers_yaml
+from scripts.project import Project, UserError
 from scripts.recovery import dvc_files
 from scripts.registry import gate, logged, model_folder, plots, provenance, reader, records
 from scripts.registry.stage_files import Table, read_table, read_value
 from scripts.settings import read_dotenv
+from scripts.yaml12 import load_strangers_yaml
 from tests.border.test_printed import POWER
 
 MEMORY = 3 << 30

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from scripts.pipeline.dvc_adapter import md5
-from scripts.project import load_yaml
+from scripts.yaml12 import load_yaml
 from tests.border.conftest import Attacked
 from tests.conftest import last_line
 

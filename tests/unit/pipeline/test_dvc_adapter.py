@@ -17,8 +17,9 @@ import pytest
 import yaml
 
 from scripts.pipeline import dvc_adapter, dvc_faster
-from scripts.project import Project, UserError, load_yaml
+from scripts.project import Project, UserError
 from scripts.recovery import dvc_files
+from scripts.yaml12 import load_yaml
 
 USED = {
     # name of the thing: its parameters that are used (None: it is not called), and what for
@@ -579,6 +580,19 @@ def test_an_entry_of_the_run_cache_is_fetched(ran, entry):
     name, data = entry
     assert received(ran, {name: data}) == [name]
     assert (ran.cache / name).read_bytes() == data
+
+
+def test_an_entry_with_any_parameters_is_fetched(project, pipeline, reproduce):
+    """Also with values that YAML 1.1 takes for something else than DVC does: its name is made of them."""
+    project.params.write_text("all: {rate: 1e-5, mode: off, at: 12:30}\n")
+    blocks = yaml.safe_load(pipeline(a="true").dvc_yaml.read_text())
+    blocks["stages"]["a"]["params"] = ["all"]
+    project.dvc_yaml.write_text(yaml.safe_dump(blocks))
+    reproduce(project, "a")
+    (path,) = (project.cache / "runs").glob("*/*/*")
+    name, data = str(path.relative_to(project.cache)), path.read_bytes()
+    path.unlink()
+    assert received(project, {name: data}) == [name]
 
 
 SHA = "0" * 64

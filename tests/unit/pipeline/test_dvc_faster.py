@@ -11,7 +11,7 @@ import pytest
 
 from scripts.pipeline import dvc_adapter, dvc_faster
 from scripts.pipeline.dvc_faster import localfs
-from scripts.project import load_yaml
+from scripts.yaml12 import load_yaml
 
 
 def test_parameters_are_read_once_until_they_change(tmp_path):

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -56,6 +57,15 @@ def together(name, others):
     return f"touch {name}.begun; for i in $(seq 100); do if {marks}; then exit 0; fi; sleep 0.1; done; exit 1"
 
 
+def with_parameters(project):
+    """Let each stage read parameters that YAML 1.1 takes for something else than DVC does."""
+    project.params.write_text("all: {rate: 1e-5, mode: off, at: 12:30}\n")
+    blocks = yaml.safe_load(project.dvc_yaml.read_text())
+    for block in blocks["stages"].values():
+        block["params"] = ["all"]
+    project.dvc_yaml.write_text(yaml.safe_dump(blocks, sort_keys=False))
+
+
 def test_independent_stages_run_side_by_side(stages, run):
     """Independent stages run at the same time; a stage that needs them runs after them."""
     stages(a=together("a", "bc"), b=together("b", "ac"), c=together("c", "ab"), d_a_b_c="true")
@@ -95,11 +105,14 @@ def test_the_lock_is_the_same_text_with_any_jobs(stages, run, monkeypatch, proje
     for jobs in ("1", "3"):
         monkeypatch.setenv("JOBS", jobs)
         stages(a="sleep 0.5", b="sleep 0.2", c="true")
+        with_parameters(project)
         project.dvc_lock.unlink(missing_ok=True)
+        shutil.rmtree(project.cache, ignore_errors=True)
         run()
         texts.append(project.dvc_lock.read_text())
     assert texts[0] == texts[1] == project.kept_lock.read_text()
     assert list(yaml.safe_load(texts[0])["stages"]) == ["a", "b", "c"]
+    assert run() == [], "no parameter has become another one"
 
 
 def test_what_is_in_the_cache_is_not_run(stages, run):
