@@ -12,9 +12,12 @@ from scripts.project import PROJECT, Project, UserError, atomic_write
 OURS = "environment"
 """The remote that DVC_REMOTE_URL makes."""
 SECTION = f'remote "{OURS}"'
-S3 = {"connect_timeout": "5", "read_timeout": "10", "verify": "true", "jobs": "10"}
-"""Seconds of silence, each AWS_MAX_ATTEMPTS times. DVC hashes what it fetches, but not the login page of a proxy. And
-how many files at once: as many as s3fs has connections, where DVC would have four times the machine's cores in memory.
+VERIFIED = {"verify": "true"}
+"""DVC hashes what it fetches, where by itself it takes a file for what its name says: the login page of a proxy, or
+what a disk has lost a bit of."""
+S3 = {"connect_timeout": "5", "read_timeout": "10", "jobs": "10"}
+"""Seconds of silence, each AWS_MAX_ATTEMPTS times. And how many files at once: as many as s3fs has connections, where
+DVC would have four times the machine's cores in memory.
 """
 
 
@@ -67,7 +70,7 @@ def configure(environ: Mapping[str, str], project: Project = PROJECT) -> None:
     core = config.setdefault("core", {})
     if url := environ.get("DVC_REMOTE_URL"):
         core["remote"] = OURS
-        config[SECTION] = {"url": url}
+        config[SECTION] = {"url": url, **VERIFIED}
         if url.startswith("s3://"):
             config[SECTION].update(S3)  # not |=, which ConfigObj would not write
             if endpoint := environ.get("AWS_ENDPOINT_URL"):

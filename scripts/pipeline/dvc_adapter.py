@@ -4,6 +4,7 @@ tests/unit/pipeline/test_dvc_adapter.py names each thing that is used, so that a
 """
 
 import fcntl
+import json
 import logging
 import os
 import re
@@ -981,6 +982,22 @@ def path_of(odb: HashFileDB, oid: str) -> str:
 def address_of(odb: HashFileDB, oid: str) -> str | None:
     """Return the address of the object `oid` in a remote; None if it is not there."""
     return odb.fs.unstrip_protocol(odb.oid_to_path(oid)) if odb.exists(oid) else None
+
+
+def refused(repo: Repo, output: Output) -> list[str]:
+    """Return the addresses of the files of an output that the remote has and, after a pull, the cache has not: they are
+    not what their names say."""
+    here, there = cache_of(repo), remote_of(repo)
+    return [address for oid in _lacking_of(here, output.oid) if (address := address_of(there, oid))]
+
+
+def _lacking_of(cache: HashFileDB, oid: str | None) -> Iterator[str]:
+    """Yield the hashes of what a cache lacks of the file or folder `oid`."""
+    if oid and not cache.exists(oid):
+        yield oid
+    elif oid and oid.endswith(".dir"):
+        listing = json.loads(Path(path_of(cache, oid)).read_bytes())
+        yield from (file["md5"] for file in listing if not cache.exists(file["md5"]))
 
 
 def md5(path: Path) -> str:

@@ -134,7 +134,7 @@ def test_an_input_outside(clone: Clone) -> None:
 
 def test_nothing_here_and_nothing_there(made: Clone, clone_at: Callable[[str], Clone]) -> None:
     """Where no output is, push, pull, metrics and plots fail, name files and say what makes them; what there is of the
-    rest is sent and fetched."""
+    rest is sent and fetched, but for a file that is not what its name says."""
     clone = clone_at("outside/nothing")
     (clone.path / "dvc.lock").write_bytes((made.path / "dvc.lock").read_bytes())
     remote = clone.path.parent / "empty remote"
@@ -154,9 +154,19 @@ def test_nothing_here_and_nothing_there(made: Clone, clone_at: Callable[[str], C
         r"error: there is nothing to draw; expected models/training.csv.*: 'make run' first", says("plots")
     )
     made.make("push", DVC_REMOTE_URL=str(remote))
-    (raw,) = yaml.safe_load((made.path / "dvc.lock").read_text())["stages"]["ingest"]["outs"]
-    (remote / "files" / "md5" / raw["md5"][:2] / raw["md5"][2:]).unlink()
+    stages = yaml.safe_load((made.path / "dvc.lock").read_text())["stages"]
+    raw, prepared = (
+        remote / "files" / "md5" / out["md5"][:2] / out["md5"][2:]
+        for out in (stages["ingest"]["outs"][0], stages["preprocess"]["outs"][0])
+    )
+    raw.unlink()
+    prepared.chmod(0o644)
+    prepared.write_bytes(prepared.read_bytes().replace(b"1", b"2"))
+    prepared.chmod(0o444)  # as DVC leaves it: a disk that loses a bit changes no rights
     done = clone.make("pull", DVC_REMOTE_URL=str(remote))
+    assert re.search(
+        rf"1 of 11 outputs are damaged on the remote \(data/\S+\), and not taken: .*{prepared}", done.stdout
+    )
     assert "1 of 11 outputs are not on the remote (data/raw/iris.csv): 'make run' makes them" in done.stdout
     assert says("push").startswith("error: 1 of 11 outputs are neither here nor on the remote (data/raw/iris.csv)")
     assert "accuracy" in clone.make("metrics").stdout

@@ -536,6 +536,36 @@ def test_what_is_pushed_can_be_pulled(ran, reproduce):
     assert Path("b.out").read_text() == "b\n"
 
 
+def test_what_is_damaged_on_the_remote_is_not_taken(project, pipeline, reproduce):
+    """Neither a file nor one of a folder, although its date and rights are as they were; where it is is told."""
+    Path("x.out").touch()
+    pipeline(a_x="true", b_x="mkdir b.d; echo 1 > b.d/1; echo 2 > b.d/2")
+    blocks = yaml.safe_load(project.dvc_yaml.read_text())
+    blocks["stages"]["b"]["outs"] = ["b.d"]
+    project.dvc_yaml.write_text(yaml.safe_dump(blocks))
+    for name in "ab":
+        reproduce(project, name)
+    with dvc_adapter.repository(project.root) as repo:
+        dvc_adapter.push(repo)
+        a, b = dvc_adapter.outputs(repo)
+        assert not dvc_adapter.refused(repo, a) and not dvc_adapter.refused(repo, b)
+        there = dvc_adapter.remote_of(repo)
+        damaged = [Path(dvc_adapter.path_of(there, dvc_adapter.md5(Path(each)))) for each in ("a.out", "b.d/2")]
+    for path in damaged:
+        about = path.stat()
+        path.chmod(0o644)
+        path.write_text("X\n")
+        path.chmod(about.st_mode)
+        os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    shutil.rmtree(project.cache)
+    shutil.rmtree("b.d")
+    Path("a.out").unlink()
+    with dvc_adapter.repository(project.root) as repo:
+        dvc_adapter.pull(repo)
+        assert [dvc_adapter.refused(repo, each) for each in (a, b)] == [[f"{path}"] for path in damaged]
+    assert not Path("a.out").exists() and not Path("b.d/2").exists()
+
+
 class Bucket:
     """A remote whose objects may have any name, and that is its own file system."""
 
