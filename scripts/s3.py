@@ -14,6 +14,8 @@ from typing import Any, BinaryIO
 
 import botocore.session
 import s3fs
+from aiobotocore.signers import AioRequestSigner
+from botocore.auth import S3SigV4Auth
 
 from scripts.pipeline.dvc_adapter import batch_coros
 from scripts.pipeline.dvc_faster import file_hash
@@ -43,6 +45,8 @@ def configure() -> None:
     s3fs.S3FileSystem._put_file = in_parts(s3fs.S3FileSystem._put_file, lambda file: part_of(Path(file).stat().st_size))
     s3fs.S3FileSystem._get_file = in_parts(s3fs.S3FileSystem._get_file, lambda _: PART)
     s3fs.S3FileSystem._upload_file_part_concurrent = _send
+    AioRequestSigner.sign = hashed_aside(AioRequestSigner.sign)
+    S3SigV4Auth.payload = known_payload(S3SigV4Auth.payload)
     s3fs.S3FileSystem._download_file_part_concurrent = _receive
 
 
@@ -57,6 +61,39 @@ def in_parts(move: Move, part: Callable[[str], int]) -> Move:
         await move(self, source, target, max_concurrency=at_once, chunksize=part(source), **options)
 
     return moved
+
+
+def hashed_aside(sign: Move) -> Move:
+    """Return the `sign` of a request to S3 for which the content was hashed before, in a thread.
+
+    The signature covers the content's SHA-256, which botocore makes while all that is on its way waits.
+    """
+
+    @wraps(sign)
+    async def signed(self: AioRequestSigner, operation: str, request: Any, *arguments: Any, **options: Any) -> None:
+        if isinstance(request.data, bytes):
+            request.context[SHA256] = await asyncio.to_thread(_sha256, request.data)
+        await sign(self, operation, request, *arguments, **options)
+
+    return signed
+
+
+def known_payload(payload: Callable[..., str]) -> Callable[..., str]:
+    """Return the function that says what a signature covers of a request, which takes a hash that is known."""
+
+    @wraps(payload)
+    def known(self: S3SigV4Auth, request: Any) -> str:
+        return request.context.get(SHA256) or payload(self, request)
+
+    return known
+
+
+SHA256 = "sha256_of_content"
+"""A key of a request's context."""
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def part_of(size: int) -> int:

@@ -7,13 +7,16 @@ import inspect
 import io
 import random
 import shutil
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import aiobotocore.session
 import botocore.session
 import pytest
 import s3fs
+from aiobotocore.awsrequest import AioAWSResponse
 
 from scripts import s3
 from scripts.pipeline.dvc_faster import file_hash
@@ -80,7 +83,7 @@ class Body:
     async def __aexit__(self, *_: object) -> None:
         pass
 
-    async def read(self, size: int) -> bytes:
+    async def read(self, size: int = 1) -> bytes:
         return self.data.read(min(size, self.most))
 
 
@@ -166,3 +169,39 @@ def test_clients_share_what_botocore_knows_of_s3():
     s3.configure()
     sessions = [botocore.session.get_session() for _ in range(2)]
     assert len({id(session.get_component("data_loader")) for session in sessions}) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"a part" * 100, io.BytesIO(b"a stream")])
+def test_a_request_is_signed_with_the_hash_of_its_content(content):
+    """As botocore signs it: a part's bytes, which were hashed in a thread, as well as what is read from a stream."""
+    s3.configure()
+    sent = []
+
+    async def send(request: Any, **_: Any) -> AioAWSResponse:
+        sent.append(request)
+        return AioAWSResponse(request.url, 200, {}, Body(b""))
+
+    async def upload() -> None:
+        about = {"region_name": "us-east-1", "aws_access_key_id": "a", "aws_secret_access_key": "b"}
+        async with aiobotocore.session.get_session().create_client("s3", endpoint_url="http://s3", **about) as client:
+            client.meta.events.register("before-send.s3", send)
+            await client.upload_part(Bucket="b", Key="k", UploadId="1", PartNumber=1, Body=content)
+
+    asyncio.run(upload())
+    data = content if isinstance(content, bytes) else content.getvalue()
+    assert sent[0].headers["X-Amz-Content-SHA256"] == hashlib.sha256(data).hexdigest().encode()
+
+
+def test_the_content_of_a_part_is_hashed_in_a_thread(monkeypatch):
+    """Nothing else that is on its way waits for it; it is hashed once."""
+    threads = []
+    monkeypatch.setattr(s3, "_sha256", lambda data: threads.append(threading.current_thread()) or "known")
+    payload = s3.known_payload(lambda self, request: "asked botocore")
+    request = SimpleNamespace(data=b"a part", context={})
+
+    async def sign(self: object, operation: str, request: Any) -> None:
+        assert payload(None, request) == "known"
+
+    asyncio.run(s3.hashed_aside(sign)(None, "UploadPart", request))
+    assert threads and threads[0] is not threading.main_thread()
+    assert payload(None, SimpleNamespace(context={})) == "asked botocore"
