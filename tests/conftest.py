@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from docker import DockerClient
@@ -210,6 +211,15 @@ def wait_until(true: Callable[[], object], what: str, seconds: float = 60) -> No
     while not true():
         assert time.monotonic() < end, f"waited {seconds} s in vain: {what}"
         time.sleep(0.05)
+
+
+def below(process: psutil.Process, name: str) -> list[psutil.Process]:
+    """Return the processes of a name that a process began, and those began; one may end meanwhile."""
+    found = []
+    for child in process.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            found += [child] if child.name() == name else []
+    return found
 
 
 IDENTITY = ("-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "init.defaultBranch=main")

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from scripts.recovery.dvc_files import is_idle
-from tests.conftest import Clone, Make, wait_until
+from tests.conftest import Clone, Make, below, wait_until
 
 FIRST_START = "MLflow starts for the first time"
 MEASURED = "a champion is measured again"
@@ -159,9 +159,10 @@ def _make(run: Begun) -> bool:
 
 
 def _client(run: Begun) -> bool:
-    clients = [child for child in run.make.children(recursive=True) if child.name() == "docker"]
+    clients = below(run.make, "docker")
     for client in clients:
-        client.kill()
+        with suppress(psutil.NoSuchProcess):
+            client.kill()
     return bool(clients)
 
 

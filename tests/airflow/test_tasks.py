@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from scripts.project import ROOT
-from tests.conftest import NOTHING, OUTPUTS, STAGES, Clone, Make, new_clone, stages_line, wait_until
+from tests.conftest import NOTHING, OUTPUTS, STAGES, Clone, Make, below, new_clone, stages_line, wait_until
 
 ROOM = ROOT / "scripts" / "airflow"
 pytestmark = [pytest.mark.docker, pytest.mark.skipif(not ROOM.exists(), reason="the room is taken out")]
@@ -234,9 +234,6 @@ class Begun:
         filters = [word for each in label for word in ("--filter", f"label={each}")]
         return self.attempt.docker("container", "ls", "--all", "--quiet", *filters)
 
-    def children(self, name: str) -> list[psutil.Process]:
-        return [child for child in self.caller.children(recursive=True) if child.name() == name]
-
 
 def kill_containers(*label: str) -> Callable[[Begun], None]:
     return lambda begun: subprocess.run(["docker", "kill", *begun.containers(*label)], check=True, capture_output=True)
@@ -245,7 +242,7 @@ def kill_containers(*label: str) -> Callable[[Begun], None]:
 KILLS: dict[str, tuple[Callable[[Begun], object], int | None]] = {
     "whoever called": (lambda begun: begun.caller.kill(), None),
     "the task": (lambda begun: begun.caller.children()[0].kill(), None),
-    "the docker client": (lambda begun: begun.children("docker")[0].kill(), 75),
+    "the docker client": (lambda begun: below(begun.caller, "docker")[0].kill(), 75),
     "the runner": (kill_containers("pipeline.role=runner"), 75),
     "the stage": (kill_containers("pipeline.stage"), 75),
 }
