@@ -4,6 +4,16 @@
 say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
 
+# Calls a command when this shell ends, also when a signal ends it: by itself dash calls no trap of EXIT then.
+at_end() {
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    # shellcheck disable=SC2064
+    trap "$1" EXIT
+}
+nothing_at_end() { trap - HUP INT TERM EXIT; }
+
 # The first 12 digits of a hash of standard input; git is on every host, sha256sum is not.
 hash12() { git hash-object --stdin | cut -c1-12; }
 

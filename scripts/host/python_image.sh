@@ -69,7 +69,8 @@ debian_image() {
 }
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+tidy() { rm -rf "$work"; }
+at_end tidy
 if have_image "$wanted"; then from=$wanted
 else
     say "pulling $wanted"

@@ -73,7 +73,8 @@ make_ready() {
                 docker image prune --force --filter label=pipeline.image=runner-build > /dev/null 2>&1 || true
             }
         fi
-        trap 'rm -rf "$context"; forget_build_stage' EXIT
+        tidy() { rm -rf "$context" && forget_build_stage; }
+        at_end tidy
         cp Dockerfile.runner scripts/requirements.txt "$context"
         quietly docker build --pull=false --tag "$runner_image" --file "$context/Dockerfile.runner" \
             ${target:+--target "$target"} --label pipeline.image=runner \
@@ -82,9 +83,8 @@ make_ready() {
             --build-arg HTTP_PROXY --build-arg HTTPS_PROXY --build-arg NO_PROXY \
             --build-arg http_proxy --build-arg https_proxy --build-arg no_proxy "$context" \
             || die "the runner image could not be built: see above"
-        rm -rf "$context"
-        forget_build_stage
-        trap - EXIT
+        tidy
+        nothing_at_end
     fi
     mkdir -p -m 700 .local
     forget_former_place

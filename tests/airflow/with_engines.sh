@@ -6,6 +6,7 @@
 # reached, and lies below .local/engines. A file `kill` there kills it with its number 9; it is then started again.
 set -eu
 CDPATH='' cd -- "$(dirname "$0")/../.."
+. scripts/host/lib.sh
 folder=$PWD/.local/engines
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -30,9 +31,9 @@ watch() { # NAME
         fi
         sleep 0.1
     done
-    DOCKER_HOST=unix://$own/docker.sock docker ps --all --quiet \
+    DOCKER_HOST=unix://$own/docker.sock docker ps --all --quiet 2> /dev/null \
         | DOCKER_HOST=unix://$own/docker.sock xargs -r docker rm -f > /dev/null
-    kill "$engine"
+    kill "$engine" 2> /dev/null || true # Ctrl-C ends it too
     wait "$engine" || true
     umount "$own/net"
     umount "$own/data" 2> /dev/null || true # what a killed engine had mounted onto itself
@@ -54,7 +55,9 @@ if [ "$(id -u)" = 0 ] && command -v dockerd > /dev/null && unshare --net true 2>
         address=2
     done
     watchers=
-    trap 'rmdir "$folder/wanted"; wait $watchers; rm -rf "$folder"' EXIT
+    # shellcheck disable=SC2086
+    end_watch() { rmdir "$folder/wanted" && wait $watchers && rm -rf "$folder"; }
+    at_end end_watch
     for name in one two; do
         watch "$name" &
         watchers="$watchers $!"

@@ -6,6 +6,7 @@
 # A file `kill` there kills it with its number 9; it is then started again.
 set -eu
 CDPATH='' cd -- "$(dirname "$0")/../.."
+. scripts/host/lib.sh
 folder=$PWD/.local/engine
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -30,8 +31,8 @@ watch() {
         sleep 0.1
     done
     export DOCKER_HOST="unix://$folder/docker.sock"
-    docker ps --all --quiet | xargs -r docker rm -f > /dev/null
-    kill "$engine"
+    docker ps --all --quiet 2> /dev/null | xargs -r docker rm -f > /dev/null
+    kill "$engine" 2> /dev/null || true # Ctrl-C ends it too
     wait "$engine" || true
     umount "$folder/net"
     umount "$folder/data" 2> /dev/null || true # what a killed engine had mounted onto itself
@@ -42,8 +43,9 @@ if [ "$(id -u)" = 0 ] && command -v dockerd > /dev/null && unshare --net true 2>
     mkdir -p "$folder/wanted"
     touch "$folder/net"
     unshare --net="$folder/net" ip link set lo up
-    trap 'rmdir "$folder/wanted"; wait "$watcher"' EXIT
     watch &
     watcher=$!
+    end_watch() { rmdir "$folder/wanted" && wait "$watcher"; }
+    at_end end_watch
 fi
 "$@"
