@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from functools import cache, wraps
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -71,7 +72,7 @@ def hashed_aside(sign: Move) -> Move:
 
     @wraps(sign)
     async def signed(self: AioRequestSigner, operation: str, request: Any, *arguments: Any, **options: Any) -> None:
-        if isinstance(request.data, bytes):
+        if isinstance(request.data, BytesIO):  # which botocore makes of bytes
             request.context[SHA256] = await asyncio.to_thread(_sha256, request.data)
         await sign(self, operation, request, *arguments, **options)
 
@@ -92,8 +93,8 @@ SHA256 = "sha256_of_content"
 """A key of a request's context."""
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _sha256(data: BytesIO) -> str:
+    return hashlib.sha256(data.getbuffer()).hexdigest()
 
 
 def part_of(size: int) -> int:

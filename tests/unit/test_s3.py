@@ -17,6 +17,7 @@ import botocore.session
 import pytest
 import s3fs
 from aiobotocore.awsrequest import AioAWSResponse
+from botocore.auth import S3SigV4Auth
 
 from scripts import s3
 from scripts.pipeline.dvc_faster import file_hash
@@ -171,37 +172,38 @@ def test_clients_share_what_botocore_knows_of_s3():
     assert len({id(session.get_component("data_loader")) for session in sessions}) == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"a part" * 100, io.BytesIO(b"a stream")])
-def test_a_request_is_signed_with_the_hash_of_its_content(content):
-    """As botocore signs it: a part's bytes, which were hashed in a thread, as well as what is read from a stream."""
+@pytest.fixture
+def sent():
+    """Return a function that uploads a part to a server that answers nothing; it returns what was asked."""
     s3.configure()
-    sent = []
 
-    async def send(request: Any, **_: Any) -> AioAWSResponse:
-        sent.append(request)
-        return AioAWSResponse(request.url, 200, {}, Body(b""))
+    async def upload(content: Any) -> Any:
+        seen = []
 
-    async def upload() -> None:
+        async def send(request: Any, **_: Any) -> AioAWSResponse:
+            seen.append(request)
+            return AioAWSResponse(request.url, 200, {}, Body(b""))
+
         about = {"region_name": "us-east-1", "aws_access_key_id": "a", "aws_secret_access_key": "b"}
         async with aiobotocore.session.get_session().create_client("s3", endpoint_url="http://s3", **about) as client:
             client.meta.events.register("before-send.s3", send)
             await client.upload_part(Bucket="b", Key="k", UploadId="1", PartNumber=1, Body=content)
+        return seen[0]
 
-    asyncio.run(upload())
+    return lambda content: asyncio.run(upload(content))
+
+
+@pytest.mark.parametrize("content", [b"", b"a part" * 100, io.BytesIO(b"a stream")])
+def test_a_request_is_signed_with_the_hash_of_its_content(sent, content):
+    """As botocore signs it by itself."""
     data = content if isinstance(content, bytes) else content.getvalue()
-    assert sent[0].headers["X-Amz-Content-SHA256"] == hashlib.sha256(data).hexdigest().encode()
+    assert sent(content).headers["X-Amz-Content-SHA256"] == hashlib.sha256(data).hexdigest().encode()
 
 
-def test_the_content_of_a_part_is_hashed_in_a_thread(monkeypatch):
-    """Nothing else that is on its way waits for it; it is hashed once."""
-    threads = []
-    monkeypatch.setattr(s3, "_sha256", lambda data: threads.append(threading.current_thread()) or "known")
-    payload = s3.known_payload(lambda self, request: "asked botocore")
-    request = SimpleNamespace(data=b"a part", context={})
-
-    async def sign(self: object, operation: str, request: Any) -> None:
-        assert payload(None, request) == "known"
-
-    asyncio.run(s3.hashed_aside(sign)(None, "UploadPart", request))
-    assert threads and threads[0] is not threading.main_thread()
-    assert payload(None, SimpleNamespace(context={})) == "asked botocore"
+def test_a_part_is_hashed_in_a_thread(sent, monkeypatch):
+    """Nothing else that is on its way waits for it, and it is hashed once."""
+    threads, sha256 = [], s3._sha256
+    monkeypatch.setattr(s3, "_sha256", lambda data: threads.append(threading.current_thread()) or sha256(data))
+    monkeypatch.setattr(S3SigV4Auth, "payload", s3.known_payload(lambda *_: pytest.fail("it is hashed once more")))
+    sent(b"a part" * 100)
+    assert len(threads) == 1 and threads[0] is not threading.main_thread()
