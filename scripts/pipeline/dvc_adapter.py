@@ -37,6 +37,7 @@ from dvc.stage.exceptions import StageCmdFailedError
 from dvc.stage.serialize import to_single_stage_lockfile
 from dvc.utils.serialize import dump_yaml, dumps_yaml
 from dvc_data.hashfile.db import HashFileDB
+from dvc_data.hashfile.tree import Tree
 from dvc_objects.errors import ObjectDBError
 from dvc_objects.executors import batch_coros
 from dvc_objects.fs.errors import AuthError, ConfigError
@@ -52,6 +53,8 @@ from scripts.yaml12 import load_strangers_yaml, load_yaml
 colorama.deinit()  # DVC starts it, for Windows: it reads escape sequences in all that is printed, and fails at some
 tqdm.tqdm.monitor_interval = 0  # DVC's bars would start a thread, and a process that forks must have none
 dvc_faster.install()
+_tree_of = Tree.from_list
+Tree.from_list = staticmethod(lambda lst, hash_name=None: _tree_of(check_listing(lst), hash_name=hash_name))
 
 
 RUN_CACHE = "runs"
@@ -70,6 +73,25 @@ FAULTS = (DvcException, OSError, ObjectDBError, AuthError, ConfigError)
 """What DVC raises if a remote or the repository fails, beside what the remote's own client raises."""
 
 __all__ = ["DvcException", "HashFileDB", "Repo", "Stage", "batch_coros"]
+
+
+def check_listing(listing: Any) -> Any:
+    """Return the list of a folder's files, as DVC's cache has it. Raise UserError if it names what is not below it.
+
+    DVC would write there. A list comes from the remote, and of what is in it dvc.lock shows but a hash.
+    """
+    for file in listing:
+        if not is_below(name := file["relpath"]):
+            raise UserError(
+                f"the list of a folder in DVC's cache names {printable(str(name))[:100]!r}; expected the path of a "
+                "file below the folder: DVC writes no such list; take dvc.lock from a commit you trust"
+            )
+    return listing
+
+
+def is_below(name: object) -> bool:
+    """Return whether a path, as a list of files has it, can lead to nothing but a file below the folder."""
+    return isinstance(name, str) and not {"", ".", ".."} & set(name.split("/")) and "\0" not in name
 
 
 @contextmanager
@@ -996,8 +1018,25 @@ def _lacking_of(cache: HashFileDB, oid: str | None) -> Iterator[str]:
     if oid and not cache.exists(oid):
         yield oid
     elif oid and oid.endswith(".dir"):
-        listing = json.loads(Path(path_of(cache, oid)).read_bytes())
-        yield from (file["md5"] for file in listing if not cache.exists(file["md5"]))
+        try:
+            files = listed(Path(path_of(cache, oid)).read_bytes())
+        except ValueError:
+            files = {"": oid}
+        yield from (each for each in files.values() if each == oid or not cache.exists(each))
+
+
+def listed(listing: bytes) -> dict[str, str]:
+    """Return the MD5 of each file in a folder, by its path there, as a list of DVC's cache has them.
+
+    Raise ValueError if it is no such list, UserError if it names what is not below the folder.
+    """
+    try:
+        return {file["relpath"]: MD5.fullmatch(file["md5"])[0] for file in check_listing(json.loads(listing))}
+    except (TypeError, KeyError, RecursionError):
+        raise ValueError("it is no list of DVC's") from None
+
+
+MD5 = re.compile("[0-9a-f]{32}")
 
 
 def md5(path: Path) -> str:

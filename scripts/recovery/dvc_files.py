@@ -39,7 +39,7 @@ def is_idle(rwlock: str) -> bool:
     """Return True if DVC's list has no holder. Half a list counts as held."""
     try:
         return not any(json.loads(rwlock).values())
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return False
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from scripts.digests import rounded, sha256
-from scripts.pipeline import live_metrics
+from scripts.pipeline import dvc_adapter, live_metrics
 from scripts.pipeline.dvc_adapter import md5
 from scripts.project import PROJECT, Project
 from scripts.registry import logged
@@ -125,14 +125,17 @@ def _below(path: Path) -> list[tuple[str, Path]]:
 def contents(digest: str, project: Project = PROJECT) -> dict[str, str] | None:
     """Return the MD5 of each file in what DVC names by `digest`, by its path in the folder; a file's path is empty.
 
-    None if that is a folder whose list DVC's cache does not have whole.
+    None if that is a folder whose list DVC's cache does not have whole. Raise UserError if it names what is not below.
     """
     if not digest.endswith(".dir"):
         return {"": digest}
     path = cache_path(digest, project.root)
     if not path.is_file() or md5(path) != digest.removesuffix(".dir"):
         return None
-    return {entry["relpath"]: entry["md5"] for entry in json.loads(path.read_bytes())}
+    try:
+        return dvc_adapter.listed(path.read_bytes())
+    except ValueError:
+        return None
 
 
 def damaged(lock: Lock, project: Project = PROJECT) -> Iterator[Line]:

@@ -111,6 +111,7 @@ USED = {
     "dvc_data.hashfile.hash.file_md5": (["fname"], "which gives a file's digest"),
     "dvc_data.hashfile.hash_info.HashInfo": (["name", "value"], "which a digest is"),
     "dvc_data.hashfile.tree.Tree": (None, "which gives a folder's digest"),
+    "dvc_data.hashfile.tree.Tree.from_list": (["lst", "hash_name"], "which reads the list of a folder"),
     "dvc_data.hashfile.tree.Tree.add": (["key", "meta", "oid"], "which adds a file to a folder"),
     "dvc_data.hashfile.tree.Tree.digest": (["self"], "which computes a folder's digest"),
     "dvc_objects.fs.local.copyfile": (["source", "target", "callback"], "by which it copies a file on one machine"),
@@ -564,6 +565,34 @@ def test_what_is_damaged_on_the_remote_is_not_taken(project, pipeline, reproduce
         dvc_adapter.pull(repo)
         assert [dvc_adapter.refused(repo, each) for each in (a, b)] == [[f"{path}"] for path in damaged]
     assert not Path("a.out").exists() and not Path("b.d/2").exists()
+
+
+@pytest.mark.parametrize("name", ["../x", "../../x", "b/../../x", "/x", "", ".", "b/./x", "b//x", 1])
+def test_a_list_that_names_what_is_not_in_its_folder_is_refused(project, pipeline, name):
+    """DVC would write there what a remote gives for a hash in dvc.lock; nothing is written, and a sentence says so."""
+    project.dvc_yaml.write_text(yaml.safe_dump({"stages": {"a": {"cmd": "true", "outs": ["a.d"]}}}))
+    data = hashlib.md5(b"bad").hexdigest()
+    listing = json.dumps([{"md5": data, "relpath": "good"}, {"md5": data, "relpath": name}]).encode()
+    digest = hashlib.md5(listing).hexdigest()
+    for oid, content in ((data, b"bad"), (f"{digest}.dir", listing)):
+        path = project.root / ".local" / "dvc-remote" / "files" / "md5" / oid[:2] / oid[2:]
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+    out = {"path": "a.d", "hash": "md5", "md5": f"{digest}.dir", "size": 6, "nfiles": 2}
+    project.dvc_lock.write_text(yaml.safe_dump({"schema": "2.0", "stages": {"a": {"cmd": "true", "outs": [out]}}}))
+    before = {path for path in project.root.parent.rglob("*") if not path.is_relative_to(project.root / ".dvc")}
+    with dvc_adapter.repository(project.root) as repo, pytest.raises(UserError, match="below the folder"):
+        dvc_adapter.pull(repo)
+    assert {path for path in project.root.parent.rglob("*") if not path.is_relative_to(project.root / ".dvc")} == before
+    with pytest.raises(UserError, match="below the folder"):
+        dvc_adapter.listed(listing)
+
+
+@pytest.mark.parametrize("listing", [b"", b"1", b"[1]", b"[{}]", b'[{"relpath": "x", "md5": "../x"}]', b"[" * 100_000])
+def test_what_is_no_list_of_a_folder_is_refused(listing):
+    """Whatever is in a file of DVC's cache, it is a list of hashes by path, or a ValueError says that it is none."""
+    with pytest.raises(ValueError, match=r"list|Expecting"):
+        dvc_adapter.listed(listing)
 
 
 class Bucket:
